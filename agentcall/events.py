@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeAlias
 
 from typing_extensions import TypeVar
@@ -16,6 +16,7 @@ from agentcall.messages import (
     hide_image_data,
     to_json,
     tool_call_to_json,
+    usage_to_json,
 )
 from agentcall.result import RunResult, run_result_to_json
 
@@ -270,7 +271,7 @@ def _value_to_json(
         case ToolResult():
             return to_json(hide_image_data(value))
         case Usage():
-            return asdict(value)
+            return usage_to_json(value)
         case RunResult():
             return run_result_to_json(_hide_images(value))
         case BaseException():

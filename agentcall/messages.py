@@ -140,6 +140,15 @@ class ToolCall:
     name: str
     arguments: str
 
+    @property
+    def args(self) -> dict[str, Any]:  # Any: a value of JSON
+        """The arguments as a new dict; empty if they are not a JSON object."""
+        try:
+            value: object = orjson.loads(self.arguments)
+        except ValueError:
+            return {}
+        return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
@@ -162,6 +171,7 @@ class ToolResult:
 
     assessed: whether a run has set that mark; False for a result from elsewhere.
     images: the images of the result; the text says where each belongs.
+    seconds: how long the call took; None if it was not executed.
     """
 
     call_id: str
@@ -171,6 +181,7 @@ class ToolResult:
     untrusted: bool = False
     assessed: bool = field(default=False, compare=False, repr=False)
     images: tuple[Image, ...] = ()
+    seconds: float | None = field(default=None, compare=False, repr=False)
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
@@ -178,30 +189,138 @@ Message: TypeAlias = System | User | Assistant | ToolResult
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The usage of a run: counts of requests, tokens and tool calls."""
+    """The usage of a run: counts of requests, tokens and tool calls, and the time of the requests.
+
+    seconds: the time of all requests together, each from its sending to the end of its answer; of
+        requests that ran at the same time it is the sum.
+    writing: the part of it in which answers were written, from their first token on; of an
+        answer that was not streamed, all of it.
+    first_token: the time to the first token, of thinking too, of the first answer that was
+        streamed; None if none was.
+    model: the name of the model; empty if several were asked: see `by_model`.
+    parts: the usage of each of several models.
+
+    Usages are compared by their counts.
+    """
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     tool_calls: int = 0
+    seconds: float = field(default=0.0, compare=False)
+    writing: float = field(default=0.0, compare=False)
+    first_token: float | None = field(default=None, compare=False)
+    model: str = field(default="", compare=False)
+    parts: Mapping[str, Usage] | None = field(default=None, compare=False, repr=False)
 
     def __add__(self, other: Usage) -> Usage:
+        model, parts, first = self.model, self.parts, self.first_token
+        if other.requests and (model != other.model or parts):
+            model, parts = _join_models(self, other)
         return Usage(
             self.requests + other.requests,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             self.tool_calls + other.tool_calls,
+            self.seconds + other.seconds,
+            self.writing + other.writing,
+            other.first_token if first is None else first,
+            model,
+            parts,
         )
 
     def __sub__(self, other: Usage) -> Usage:
-        return self + Usage(*(-getattr(other, name) for name in Usage.__slots__))
+        return self + other._negate()
+
+    def _negate(self) -> Usage:
+        parts = self.parts and {
+            name: part._negate()  # noqa: SLF001 - of this class
+            for name, part in self.parts.items()
+        }
+        return Usage(
+            -self.requests,
+            -self.input_tokens,
+            -self.output_tokens,
+            -self.cached_tokens,
+            -self.tool_calls,
+            -self.seconds,
+            -self.writing,
+            model=self.model,
+            parts=parts,
+        )
 
     @property
     def total_tokens(self) -> int:
         """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The speed at which answers were written; None if it cannot be measured."""
+        if self.writing < _MIN_WRITING_SECONDS or not self.output_tokens:
+            return None
+        return self.output_tokens / self.writing
+
+    @property
+    def by_model(self) -> Mapping[str, Usage]:
+        """The usage of each model that was asked, by its name, without the tool calls."""
+        if self.parts:
+            return dict(self.parts)
+        return {self.model: replace(self, tool_calls=0)} if self.requests else {}
+
+
+_MIN_WRITING_SECONDS = 0.01
+"""Below this duration a speed means nothing."""
+
+
+def _join_models(one: Usage, other: Usage) -> tuple[str, Mapping[str, Usage] | None]:
+    """Return the name of the model of a sum, or the usage of each of its models."""
+    if not one.requests:
+        return other.model, other.parts
+    parts = dict(one.by_model)
+    for name, usage in other.by_model.items():
+        total = parts[name] + usage if name in parts else usage
+        if total.requests:
+            parts[name] = total
+        else:
+            parts.pop(name, None)
+    if len(parts) > 1:
+        return "", parts
+    return next(iter(parts), ""), None
+
+
+def usage_to_json(usage: Usage) -> dict[str, JSON]:
+    """Return the JSON form of a usage; `usage_from_json` reads it."""
+    wire: dict[str, JSON] = {name: getattr(usage, name) for name in _COUNT_NAMES}
+    wire["seconds"] = round(usage.seconds, 6)
+    wire["writing"] = round(usage.writing, 6)
+    if usage.first_token is not None:
+        wire["first_token"] = round(usage.first_token, 6)
+    if usage.model:
+        wire["model"] = usage.model
+    if usage.parts:
+        wire["by_model"] = {name: usage_to_json(part) for name, part in usage.parts.items()}
+    return wire
+
+
+_COUNT_NAMES = ("requests", "input_tokens", "output_tokens", "cached_tokens", "tool_calls")
+
+
+def usage_from_json(wire: Mapping[str, Any]) -> Usage:  # Any: JSON, checked here
+    """Return the usage of a JSON form, also of one without times. Raises ValueError, TypeError."""
+    first = wire.get("first_token")
+    parts = {str(name): usage_from_json(part) for name, part in wire.get("by_model", {}).items()}
+    counts = {name: int(wire.get(name, 0)) for name in _COUNT_NAMES}
+    return Usage(
+        **counts,
+        seconds=float(wire.get("seconds", 0.0)),
+        writing=float(wire.get("writing", 0.0)),
+        first_token=None if first is None else float(first),
+        model=str(wire.get("model", "")),
+        parts=parts or None,
+    )
 
 
 # The JSON form.
@@ -223,6 +342,8 @@ def to_json(message: object) -> dict[str, JSON]:
                 wire["is_error"] = True
             if message.images:
                 wire["images"] = [_part_to_json(image) for image in message.images]
+            if message.seconds is not None:
+                wire["seconds"] = round(message.seconds, 6)
             return _add_provenance(wire, message)
         case System():
             wire = system_to_json(message.text)
@@ -312,6 +433,7 @@ def from_json(value: Mapping[str, JSON]) -> Message:
                 untrusted,
                 assessed,
                 (*images, *_get_images(value)),
+                _get_seconds(value),
             )
         case _:
             raise UsageError(
@@ -416,6 +538,11 @@ def _get_images(value: Mapping[str, JSON]) -> Iterator[Image]:
         if not isinstance(part, Image):
             raise UsageError(f"an image of a message is {part!r:.100}; use an image_url part")
         yield part
+
+
+def _get_seconds(value: Mapping[str, JSON]) -> float | None:
+    seconds = value.get("seconds")
+    return float(seconds) if isinstance(seconds, (int, float)) else None
 
 
 def _has_untrusted_flag(value: Mapping[str, JSON]) -> bool:

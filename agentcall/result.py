@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 import orjson
 
@@ -23,6 +23,8 @@ from agentcall.messages import (
     to_json,
     tool_call_from_json,
     tool_call_to_json,
+    usage_from_json,
+    usage_to_json,
 )
 from agentcall.settings import ModelSettings
 from agentcall.tools.serialize import to_json_value
@@ -53,6 +55,48 @@ class MissingOutput:
     """Replaces the output of a run that has none; `reason` says why."""
 
     reason: str
+
+
+class ToolCallRecord(NamedTuple):
+    """A tool call of a run and its result, which is None while it waits for approval."""
+
+    call: ToolCall
+    result: ToolResult | None
+
+    @property
+    def id(self) -> str:
+        """The id of the call."""
+        return self.call.id
+
+    @property
+    def name(self) -> str:
+        """The name of the tool."""
+        return self.call.name
+
+    @property
+    def arguments(self) -> str:
+        """The arguments as JSON text; see `args`."""
+        return self.call.arguments
+
+    @property
+    def args(self) -> dict[str, Any]:  # Any: a value of JSON
+        """The arguments as a dict."""
+        return self.call.args
+
+    @property
+    def text(self) -> str:
+        """The text of the result, as the model reads it; empty without a result."""
+        return "" if self.result is None else self.result.text
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the call took; None if it was not executed."""
+        return None if self.result is None else self.result.seconds
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the call has a result that is not an error."""
+        return self.result is not None and not self.result.is_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +240,9 @@ class RunResult(Generic[Output]):
         return self.messages[self.start :]
 
     @property
-    def tool_calls(self) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
-        """Each tool call of this run with its result; None if it waits for approval."""
-        return pair_calls(self.new_messages)
+    def tool_calls(self) -> tuple[ToolCallRecord, ...]:
+        """The tool calls of this run, with their results."""
+        return tuple(map(ToolCallRecord._make, pair_calls(self.new_messages)))
 
     def to_json(self) -> str:
         """Return the result as JSON text, to save it until a decision; see `from_json`."""
@@ -237,7 +281,7 @@ def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
         "stop_reason": result.stop_reason,
         "output": None if isinstance(answer, MissingOutput) else to_json_value(answer),
         "text": result.text,
-        "usage": asdict(result.usage),
+        "usage": usage_to_json(result.usage),
         "messages": [to_json(message) for message in result.messages],
         "pending": [_pending_call_to_json(pending) for pending in result.pending],
         "start": result.start,
@@ -267,7 +311,7 @@ def _run_result_from_json(
         answer=MissingOutput(wire["missing"]) if "missing" in wire else wire["output"],
         messages=load_messages(wire["messages"]),
         start=int(wire["start"]),
-        usage=Usage(**wire["usage"]),
+        usage=usage_from_json(wire["usage"]),
         stop_reason=wire["stop_reason"],
         run_id=str(wire["run_id"]),
         pending=tuple(map(_pending_call_from_json, wire["pending"])),

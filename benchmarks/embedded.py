@@ -119,15 +119,14 @@ def run_task(task: Task, model: Model | str) -> Outcome:
     result = agent.run_sync(task.ask)
     seconds = time.monotonic() - start
     text = result.text if result.stop_reason == "final" else f"[{result.stop_reason}]"
-    calls = [f"{call.name}{call.arguments}" for call, _ in result.tool_calls]
+    calls = [f"{call.name}{call.arguments}" for call in result.tool_calls]
     wrong = find_problem(task, list_results(result), text)
     return Outcome(task, " ".join(calls), text, wrong, seconds, result.usage)
 
 
 def list_results(result: RunResult[str]) -> list[JSON]:
     """Return the results of the calls that did not fail."""
-    results = (r for _, r in result.tool_calls if r is not None and not r.is_error)
-    return [_parse_value(tool_result.text) for tool_result in results]
+    return [_parse_value(call.text) for call in result.tool_calls if call.succeeded]
 
 
 def _parse_value(text: str) -> JSON:

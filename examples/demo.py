@@ -79,7 +79,7 @@ async def ask(agent: Agent, question: str) -> RunResult[str]:
 
 def find_faults(result: RunResult[str], tools: set[str], expected: str) -> list[str]:
     """List the tools that were not called, and a missing expected text."""
-    called = {call.name for call, answer in result.tool_calls if answer and not answer.is_error}
+    called = {call.name for call in result.tool_calls if call.succeeded}
     faults = [f"{name} was not called" for name in sorted(tools - called)]
     if expected not in str(result):
         faults.append(f"the answer does not contain {expected}")

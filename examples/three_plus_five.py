@@ -27,6 +27,6 @@ agent = Agent(tools=[add, mul], instructions="Use the tools for every calculatio
 
 if __name__ == "__main__":
     result = agent.run_sync(sys.argv[1] if len(sys.argv) > 1 else "Compute (3+5)*2")
-    for call, answer in result.tool_calls:
-        print(f"{call.name}({call.arguments}) -> {answer.text if answer else 'not called'}")
+    for call in result.tool_calls:
+        print(f"{call.name}({call.arguments}) -> {call.text}")
     print(result.output)

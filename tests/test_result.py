@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agentcall import PendingCall, RunResult
+from agentcall import Agent, Limits, PendingCall, RunResult
 from agentcall.cli.errors import describe_ending
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
@@ -18,6 +18,7 @@ from agentcall.messages import Assistant, ToolCall, ToolResult, Usage, User
 from agentcall.result import MissingOutput, NoOutput, StopReason
 from agentcall.runtime.hooks import AgentSpan, get_instrumentation
 from agentcall.serving.openai_api.response import get_finish_reason
+from agentcall.testing import ScriptedModel, say
 from agentcall.tracing import instrument
 
 CALL = ToolCall("a", "加", '{"x": "一"}')
@@ -33,6 +34,11 @@ MESSAGES = (
 RESULT = RunResult("It is 5.", MESSAGES, 2, Usage(2, 30, 4, 1, 1), "final", "r1", turns=2)
 
 
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
 @dataclass
 class Point:
     x: int
@@ -43,6 +49,36 @@ def test_a_result_says_what_the_run_gave() -> None:
     assert RESULT.new_messages == MESSAGES[2:]
     assert RESULT.tool_calls == ((CALL, ToolResult("a", "加", "5")),)
     assert RESULT.text == str(RESULT) == "It is 5."
+
+
+@pytest.mark.parametrize(
+    ("output_type", "text", "answer"),
+    [
+        (str, "I think", "I think"),
+        (int, "12", None),
+        (list[int], "[1, 2]", [1, 2]),
+        (list[int], "[1, 2", None),
+    ],
+)
+def test_an_answer_that_was_cut_is_an_output_only_if_it_is_whole(
+    output_type: type, text: str, answer: object
+) -> None:
+    for reason in ("length", "content_filter"):
+        model = ScriptedModel([replace(say(text), finish_reason=reason)])
+        result = Agent(model, output_type=output_type).run_sync("go")
+        found = None if isinstance(result.answer, MissingOutput) else result.answer
+        assert (found, result.text) == (answer, text)
+
+
+async def test_a_text_that_was_rejected_is_no_output() -> None:
+    replies = [say("I will look it up.")]
+    agent = Agent(
+        ScriptedModel(replies), tools=[add], required_tools=[add], limits=Limits(requests=1)
+    )
+    result = await agent.run("go")
+    assert (result.stop_reason, result.text) == ("max_requests", "I will look it up.")
+    with pytest.raises(NoOutput, match="it made 1 requests"):
+        result.output
 
 
 def test_the_text_is_that_of_this_run_alone() -> None:

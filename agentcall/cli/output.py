@@ -7,13 +7,10 @@ lines elsewhere, or nothing.
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import Any, Protocol
 
-import orjson
-
 from agentcall.cli.options import RunOptions
-from agentcall.cli.render import CardDisplay, LineDisplay, UsageSummary
+from agentcall.cli.render import CardDisplay, LineDisplay, format_usage
 from agentcall.cli.terminal import is_terminal, write_json, write_text
 from agentcall.display import strip_control_characters
 from agentcall.errors import ModelError
@@ -25,8 +22,8 @@ from agentcall.events import (
     ToolCallRefused,
     event_to_json,
 )
-from agentcall.messages import JSON, ToolCall, ToolResult, hide_image_data, to_json
-from agentcall.result import MissingOutput, RunResult
+from agentcall.messages import JSON, ToolCall, ToolResult, hide_image_data, to_json, usage_to_json
+from agentcall.result import MissingOutput, RunResult, ToolCallRecord
 from agentcall.tools.serialize import serialize, to_json_value
 
 AnyRunResult = RunResult[Any]  # Any: only the user's agent knows its output type
@@ -137,8 +134,8 @@ def _result_to_json(result: AnyRunResult) -> dict[str, JSON]:
     document: dict[str, JSON] = {
         "output": None if isinstance(answer, MissingOutput) else to_json_value(answer),
         "stop_reason": result.stop_reason,
-        "usage": asdict(result.usage),
-        "tool_calls": [_call_to_json(call, output) for call, output in result.tool_calls],
+        "usage": usage_to_json(result.usage),
+        "tool_calls": [_call_to_json(record) for record in result.tool_calls],
         "messages": [to_json(hide_image_data(message)) for message in result.messages],
     }
     if result.pending:
@@ -147,7 +144,7 @@ def _result_to_json(result: AnyRunResult) -> dict[str, JSON]:
             {
                 "id": pending.call.id,
                 "name": pending.call.name,
-                "arguments": orjson.loads(pending.call.arguments),
+                "arguments": pending.call.args,
                 "agent": pending.agent,
                 "reason": pending.reason,
             }
@@ -158,13 +155,15 @@ def _result_to_json(result: AnyRunResult) -> dict[str, JSON]:
     return document
 
 
-def _call_to_json(call: ToolCall, result: ToolResult | None) -> dict[str, JSON]:
+def _call_to_json(record: ToolCallRecord) -> dict[str, JSON]:
+    result = record.result
     return {
-        "id": call.id,
-        "name": call.name,
-        "arguments": orjson.loads(call.arguments),
+        "id": record.id,
+        "name": record.name,
+        "arguments": record.args,
         "result": None if result is None else result.text,
         "is_error": None if result is None else result.is_error,
+        "seconds": record.seconds,
     }
 
 
@@ -219,12 +218,10 @@ class RunDisplay:
     def __init__(self, writer: AnswerWriter, display: ActivityDisplay) -> None:
         self._writer = writer
         self._display = display
-        self._summary = UsageSummary()
         self._decided_ids: set[str] = set()
 
     def handle(self, event: Event) -> None:
         """Show an event; the writer is first, as it ends a line before a card begins."""
-        self._summary.record(event)
         if isinstance(event, TextDelta):
             self._display.clear()
         self._writer.handle(event)
@@ -238,7 +235,7 @@ class RunDisplay:
 
     def end(self, result: AnyRunResult, seconds: float) -> None:
         """Show how the run ended, and its usage."""
-        self._display.end(result, self._summary.format(result.usage, seconds))
+        self._display.end(result, format_usage(result.usage, seconds))
 
     def close(self) -> None:
         """Leave the terminal as it was."""

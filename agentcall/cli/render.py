@@ -27,7 +27,6 @@ from agentcall.events import (
     HandedOver,
     LoopDetected,
     MessagesOmitted,
-    ModelAnswered,
     ModelProgress,
     Nested,
     ServerAdapted,
@@ -40,30 +39,17 @@ from agentcall.messages import ToolCall, ToolResult, Usage
 from agentcall.result import RunResult
 
 
-class UsageSummary:
-    """Counts the seconds that the model took, without tools and approvals."""
-
-    def __init__(self) -> None:
-        self._model_seconds = 0.0
-
-    def record(self, event: Event) -> None:
-        """Add the seconds of an answer, also of an agent that is a tool."""
-        while isinstance(event, Nested):
-            event = event.event
-        if isinstance(event, ModelAnswered):
-            self._model_seconds += event.seconds
-
-    def format(self, usage: Usage, seconds: float) -> str:
-        """Return one line: requests, tokens in and out, tokens per second, tool calls, seconds."""
-        rate = usage.output_tokens / self._model_seconds if self._model_seconds else 0.0
-        parts = [
-            format_count(usage.requests, "request"),
-            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out",
-            *([f"{rate:.1f} tokens/s"] if rate else []),
-            format_count(usage.tool_calls, "tool call"),
-            f"{seconds:.1f} s",
-        ]
-        return " · ".join(parts)
+def format_usage(usage: Usage, seconds: float) -> str:
+    """Return one line: requests, tokens in and out, tokens per second, tool calls, seconds."""
+    rate = usage.tokens_per_second
+    parts = [
+        format_count(usage.requests, "request"),
+        f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out",
+        *([f"{rate:.1f} tokens/s"] if rate else []),
+        format_count(usage.tool_calls, "tool call"),
+        f"{seconds:.1f} s",
+    ]
+    return " · ".join(parts)
 
 
 def format_count(number: int, noun: str) -> str:

@@ -7,11 +7,10 @@ results reach the model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 from agentcall.agent import Agent
 from agentcall.errors import AgentCallError
@@ -153,15 +152,7 @@ def _check_answer_text(result: TextRunResult, text: str) -> str:
 
 
 def _list_calls(result: TextRunResult) -> list[NamedArguments]:
-    return [(call.name, _parse_arguments(call.arguments)) for call, _ in result.tool_calls]
-
-
-def _parse_arguments(text: str) -> dict[str, Any]:  # Any: JSON that a model wrote
-    try:
-        arguments = json.loads(text)
-    except ValueError:
-        return {}
-    return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else {}
+    return [(call.name, call.args) for call in result.tool_calls]
 
 
 _check_both_calls = _expect_calls([("add", 3, 5), ("mul", 8, 2)], "16")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +21,7 @@ from typing_extensions import Self
 from agentcall.durable.durable_agent import DurableAgent
 from agentcall.durable.run_state import DurableRunState
 from agentcall.errors import AgentCallError, JournalError, UsageError
-from agentcall.messages import JSON, Message, encode_json
+from agentcall.messages import JSON, Message, encode_json, usage_to_json
 from agentcall.result import MissingOutput
 from agentcall.runtime.history import read_history
 from agentcall.settings import ModelSettings
@@ -97,7 +97,7 @@ def build_result_line(task: BatchTask, result: AnyResult) -> dict[str, JSON]:
         "run_id": task.run_id,
         "output": None if is_missing else to_json_value(result.answer),
         "stop_reason": result.stop_reason,
-        "usage": asdict(result.usage),
+        "usage": usage_to_json(result.usage),
         "error": None,
     }
     if isinstance(result.answer, MissingOutput):

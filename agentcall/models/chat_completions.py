@@ -235,7 +235,7 @@ class ChatClient:
     ) -> list[ResponseEvent]:
         choice, request = attempt.choice, attempt.request
         body = self._encode(attempt)
-        reader = ResponseReader(self._create_reader(choice, request), len(body))
+        reader = ResponseReader(self._create_reader(choice, request), len(body), choice.model)
         try:
             answer = await transport.post(body)
             if _count_characters(answer) < LARGE_ANSWER_BYTES:
@@ -255,7 +255,7 @@ class ChatClient:
     ) -> AsyncIterator[ResponseEvent]:
         choice, request = attempt.choice, attempt.request
         body = self._encode(attempt)
-        reader = ResponseReader(self._create_reader(choice, request), len(body))
+        reader = ResponseReader(self._create_reader(choice, request), len(body), choice.model)
         length = 0
         async with aclosing(transport.stream(body)) as pieces:
             try:

@@ -17,11 +17,14 @@ Formats: `completion_body.py` for each body or chunk, `event_stream.py` for a st
    keep-alives are skipped; any other event that is not JSON is an error, as text may be lost.
 8. A plain answer may arrive as events or as one JSON object per line (NDJSON), whatever was asked
    for; so may a JSON object that events follow.
+9. The time of an answer begins when its reader is made, just before the request is sent. Its first
+   token is the first delta that is not empty, also of a call, which becomes a part much later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from time import monotonic
 
 import orjson
 
@@ -70,13 +73,17 @@ class ResponseReader:
 
     Call `read_whole` once for a complete body. For a stream call `feed` for each piece, then
     `close` at its end, or `end` if the connection broke. `is_done` is whether `[DONE]` has been
-    received. `request_bytes` is the size of the request, for the estimate of its tokens.
-    `extra_contents` has what the server added to calls, by call id.
+    received. `request_bytes` is the size of the request, for the estimate of its tokens, and
+    `model` the model's name, for the usage. `extra_contents` has what the server added to calls, by
+    call id.
     """
 
-    def __init__(self, reader: DialectReader, request_bytes: int) -> None:
+    def __init__(self, reader: DialectReader, request_bytes: int, model: str = "") -> None:
         self._dialect_reader = reader
         self._request_bytes = request_bytes
+        self._model = model
+        self._started_at = monotonic()
+        self._first_token_at = 0.0
         self._parts: list[MessagePart] = []
         self._finish_reason: str | None = None
         self._counts: TokenCounts | None = None
@@ -215,6 +222,8 @@ class ResponseReader:
             before = self._counts
             self._counts = chunk.usage if before is None else before.merge(chunk.usage)
         if any(chunk.delta):
+            if not self._deltas:
+                self._first_token_at = monotonic()
             self._deltas.append(chunk.delta)
         parts = self._dialect_reader.feed(chunk.delta)
         self._parts += parts
@@ -225,7 +234,19 @@ class ResponseReader:
         found, output, cached = self._counts or TokenCounts()
         if output is None:
             output = -(-sum(map(_measure_part, self._parts)) // _BYTES_PER_TOKEN)
-        return Usage(1, found or self._request_bytes // _BYTES_PER_TOKEN, output, cached or 0)
+        now, input_tokens = monotonic(), found or self._request_bytes // _BYTES_PER_TOKEN
+        is_streamed = self._sse_decoder is not None and self._first_token_at > 0
+        started = self._started_at
+        return Usage(
+            1,
+            input_tokens,
+            output,
+            cached or 0,
+            seconds=now - started,
+            writing=now - (self._first_token_at if is_streamed else started),
+            first_token=self._first_token_at - started if is_streamed else None,
+            model=self._model,
+        )
 
 
 _MIN_PROGRESS_TOKENS = 64

@@ -188,11 +188,10 @@ async def _execute_with_events(item: PlannedCall, limit: int | None, state: RunS
         result, exception = await execute_once(item, limit)
         return result if exception is None else _handle_exception(item, result, exception, state)
     state.emit(ToolCallStarted(item.call))
-    started = perf_counter()
     result, exception = await execute_once(item, limit)
     if exception is not None:
         result = _handle_exception(item, result, exception, state)
-    state.emit(ToolCallFinished(item.call, result, perf_counter() - started, exception))
+    state.emit(ToolCallFinished(item.call, result, result.seconds or 0.0, exception))
     return result
 
 
@@ -245,6 +244,7 @@ async def execute_once(
     enclosing = EnclosingCall(context.tainted)
     before = enclosing_call.get()
     enclosing_call.set(enclosing)
+    started_at = perf_counter()
     try:
         if tool.options.isolated:
             output = await call_in_process(tool, item.call.arguments, context, limit)
@@ -255,6 +255,7 @@ async def execute_once(
         # Not reset(token): a coroutine that the interpreter closes at its end runs in another
         # context, where the token is invalid.
         enclosing_call.set(before)
+    seconds = perf_counter() - started_at
     is_agent = enclosing.has_read_untrusted or tool.options.delegates
     untrusted = output.untrusted or enclosing.has_read_untrusted or tool.options.untrusted
     # An agent may have got the untrusted content from this conversation: its result says something
@@ -274,6 +275,7 @@ async def execute_once(
         untrusted,
         assessed=True,
         images=output.images,
+        seconds=seconds,
     )
     return result, output.exception
 

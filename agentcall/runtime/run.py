@@ -116,7 +116,7 @@ class AgentRun:
     def _create_model_caller(self) -> ModelCaller:
         state = self._state
         model = instrument_model(state.spec.model, state.spec.name, state.instrumentation)
-        return ModelCaller(model, state.emit)
+        return ModelCaller(model, state.emit, type(state.spec.model).__name__)
 
     async def execute(self) -> RunResult[Any]:  # Any: the agent knows its output's type
         """Run to the end.
@@ -337,20 +337,31 @@ class AgentRun:
             return None
         if turn.text:
             self._append_answer(turn.text, thinking=turn.thinking)
-            value = state.spec.output.parse(turn.text)
-            if not isinstance(value, InvalidOutput):
+            value = self._parse_cut_output(turn.text)
+            if not isinstance(value, MissingOutput):
                 return state.build_result("max_tokens", value)
         return state.build_partial_result("max_tokens", "the answer reached the length limit")
 
     def _process_filtered_answer(self, turn: ModelTurn) -> RunResult[Any]:
         """End the run: what the filter removed is not known, so no call is executed."""
         state, why = self._state, "the server's content filter stopped the answer"
-        value: object = MissingOutput(why)
-        if turn.text:
-            self._append_answer(turn.text, thinking=turn.thinking)
-            value = state.spec.output.parse(turn.text)
-        answer = MissingOutput(why) if isinstance(value, InvalidOutput) else value
+        if not turn.text:
+            return state.build_result("content_filter", MissingOutput(why))
+        self._append_answer(turn.text, thinking=turn.thinking)
+        value = self._parse_cut_output(turn.text)
+        answer = MissingOutput(why) if isinstance(value, MissingOutput) else value
         return state.build_result("content_filter", answer)
+
+    def _parse_cut_output(self, text: str) -> object:
+        """Return the output in an answer without its end: a text, or a value that is closed.
+
+        The last digits of a number may be missing, and no value says so.
+        """
+        output = self._state.spec.output
+        if output.schema is not None and not text.rstrip().endswith(("}", "]", '"', "`")):
+            return MissingOutput("the answer was cut")
+        value = output.parse(text)
+        return MissingOutput(value.reason) if isinstance(value, InvalidOutput) else value
 
     def _process_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         if not turn.text.strip():

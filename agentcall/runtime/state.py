@@ -74,7 +74,7 @@ class RunInput:
     deps: object = None
     pending: tuple[PendingCall, ...] = ()
     decisions: Mapping[str, FinalDecision] = field(default_factory=dict[str, FinalDecision])
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = _NO_USAGE
     turns: int = 0
     agent: str = ""
     approval_rules: tuple[ApprovalRule, ...] = ()
@@ -129,7 +129,7 @@ class Budget:
         """Count the usage of `reserved` requests, which have ended."""
         for budget in self.chain:
             budget.reserved -= reserved
-            budget.used += usage
+            budget.used = usage if budget.used is _NO_USAGE else budget.used + usage
 
     def add_to_parents(self, usage: Usage) -> None:
         """Count what this run had used before it was interrupted in the runs above it."""
@@ -451,17 +451,12 @@ class RunState:
         return [name for name in self.spec.required_tools if name not in done]
 
     def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:
-        """Build the result of a run that ends without a complete answer.
+        """Build the result of a run that ends without an answer.
 
-        Its answer is the last text of the model, if plain text was asked for. A result of a tool
-        is no answer: `RunResult.last_tool_result` has it.
+        A text that was rejected or announced a call is no output, and neither is the result of a
+        tool: `RunResult.text` and `RunResult.last_tool_result` have them.
         """
-        if self.spec.output.schema is not None:
-            return self.build_result(reason, MissingOutput(why))
-        messages = self._trimmed.restore(self.transcript)
-        new = fill_missing_results(messages, self.results)[self.input.start :]
-        texts = [m.text for m in new if isinstance(m, Assistant) and m.text and not m.calls]
-        return self.build_result(reason, texts[-1] if texts else MissingOutput(why))
+        return self.build_result(reason, MissingOutput(why))
 
 
 current_run: ContextVar[RunState | None] = ContextVar("current_run", default=None)

@@ -332,7 +332,7 @@ def _copy_result(call: ToolCall, result: ToolResult | None) -> ToolResult:
     if result is None:
         return ToolResult(call.id, call.name, DUPLICATE_PENDING, is_error=True, assessed=True)
     text = format_duplicate_result(result.text)
-    return replace(result, call_id=call.id, text=text, images=())
+    return replace(result, call_id=call.id, text=text, images=(), seconds=None)
 
 
 def _record_turn(planned: Sequence[PlannedCall], state: RunState) -> None:

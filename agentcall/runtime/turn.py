@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import NamedTuple
 
@@ -61,10 +62,19 @@ class ModelTurn(NamedTuple):
 
 
 class ModelCaller:
-    """Asks a model for its turns; `wasted_usage` is the usage of the answers it discarded."""
+    """Asks a model for its turns; `wasted_usage` is the usage of the answers it discarded.
 
-    def __init__(self, model: Model, emit: Callable[[Event], None] | None = None) -> None:
+    name: in the usage of a model that does not tell its name.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        emit: Callable[[Event], None] | None = None,
+        name: str = "",
+    ) -> None:
         self._model = model
+        self._name = name
         self._emit = emit
         self._dialect: tuple[str, str] | None = None
         self._adapted: set[str] = set()
@@ -106,16 +116,33 @@ class ModelCaller:
     async def request_once(self, request: ModelRequest) -> ModelTurn:
         """Return one answer of the model; its text is reported as it arrives."""
         parts: list[ResponseEvent] = []
-        clock = None if self._emit is None else _ResponseTimer()
+        started_at, first_at = monotonic(), 0.0
         answer = self._model.ask(request)
         try:
             async for part in answer:
-                if clock is not None:
-                    self._emit_part(part, clock)
+                if self._emit is not None:
+                    if not first_at and not isinstance(part, BEFORE_ANSWER):
+                        first_at = monotonic()
+                    self._emit_part(part)
                 parts.append(part)
         finally:
             await close_response(answer)
-        return build_turn(parts)
+        turn = build_turn(parts)
+        if not turn.usage.model:  # the model of an application, which measures nothing
+            seconds = monotonic() - started_at
+            waited = first_at - started_at if first_at else None
+            name = next((part.model for part in parts if isinstance(part, ResponseStart)), "")
+            usage = replace(
+                turn.usage,
+                seconds=seconds,
+                writing=seconds - (waited or 0.0),
+                first_token=waited,
+                model=name or self._name,
+            )
+            turn = turn._replace(usage=usage)
+        if self._emit is not None:
+            self._emit(ModelAnswered(turn.usage, turn.usage.seconds, turn.usage.writing))
+        return turn
 
     async def _wait_for_server(self, error: ModelUnreachable) -> None:
         """Wait a moment. Raises the error if the model never answered, or does not come back."""
@@ -128,10 +155,8 @@ class ModelCaller:
         self._emit_event(AnswerDiscarded(str(error)))
         await asyncio.sleep(_RETRY_PAUSE)
 
-    def _emit_part(self, part: ResponseEvent, clock: _ResponseTimer) -> None:
+    def _emit_part(self, part: ResponseEvent) -> None:
         match part:
-            case ResponseEnd(_, usage):
-                self._emit_event(clock.finish(usage))
             case TextPart(text):
                 self._emit_event(TextDelta(text))
             case RetractedPart(thinking, text):
@@ -148,7 +173,6 @@ class ModelCaller:
                     self._emit_adaptations(adaptations)
             case _:
                 pass
-        clock.observe(part)
 
     def _emit_adaptations(self, adaptations: tuple[tuple[str, str], ...]) -> None:
         for name, reason in adaptations:
@@ -169,24 +193,6 @@ class ModelCaller:
     def _emit_event(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
-
-
-class _ResponseTimer:
-    """Measures how long an answer takes, and how long the model writes it."""
-
-    def __init__(self) -> None:
-        self._started = monotonic()
-        self._first = 0.0
-
-    def observe(self, part: ResponseEvent) -> None:
-        """Start the writing time at the first part of the answer itself."""
-        if not self._first and not isinstance(part, BEFORE_ANSWER):
-            self._first = monotonic()
-
-    def finish(self, usage: Usage) -> ModelAnswered:
-        """Return the event of an answer that has ended."""
-        now = monotonic()
-        return ModelAnswered(usage, now - self._started, now - (self._first or now))
 
 
 def build_turn(parts: list[ResponseEvent]) -> ModelTurn:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime, timezone
 from html import escape
 from typing import TypeAlias
@@ -26,6 +25,7 @@ from agentcall.messages import (
     ToolResult,
     User,
     to_json,
+    usage_to_json,
 )
 from agentcall.runtime.session import ChatSession, StoredRun
 from agentcall.sessions.sqlite_session import SQLiteSession
@@ -81,7 +81,7 @@ def _dump_run(run: StoredRun) -> Mapping[str, JSON]:
         "began": run.began,
         "agent": run.agent,
         "stop_reason": run.stop_reason,
-        "usage": asdict(run.usage),
+        "usage": usage_to_json(run.usage),
         "messages": [to_json(message) for message in run.messages],
     }
 

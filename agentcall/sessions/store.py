@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -30,6 +30,8 @@ from agentcall.messages import (
     from_json,
     load_messages,
     to_json,
+    usage_from_json,
+    usage_to_json,
 )
 from agentcall.result import RunResult
 from agentcall.runtime.session import (
@@ -437,7 +439,7 @@ def _read_runs(connection: Connection, session: int) -> list[_RunRow]:
         own = tuple(messages[number])
         if len(own) != size:
             raise ValueError(f"run {run_id} lacks messages")
-        used = Usage(**orjson.loads(usage))
+        used = usage_from_json(orjson.loads(usage))
         paused = None if waiting is None else _parse(RunResult[Any].from_json, waiting)
         runs.append(_RunRow(number, run_id, began, agent, stop_reason, used, own, paused))
     return runs
@@ -479,7 +481,7 @@ def _write_run(connection: Connection, session: int, result: RunResult[Any], now
         result.run_id,
         result.agent,
         result.stop_reason,
-        orjson.dumps(asdict(result.usage)).decode(),
+        orjson.dumps(usage_to_json(result.usage)).decode(),
         len(result.new_messages),
         result.to_json() if result.pending else None,
     )

@@ -20,11 +20,12 @@ from agentcall.messages import (
     JSON,
     Message,
     ToolResult,
-    Usage,
     encode_json,
     from_json,
     load_messages,
     to_json,
+    usage_from_json,
+    usage_to_json,
 )
 from agentcall.result import RunResult, run_result_to_json
 from agentcall.runtime.checkpoint import RunCheckpoint
@@ -44,12 +45,13 @@ def compute_digest(*parts: str | float | None) -> str:
 def turn_to_json(turn: ModelTurn) -> dict[str, JSON]:
     """Return the JSON form of a model's turn: its fields."""
     parts = {name: [asdict(part) for part in getattr(turn, name)] for name in ("calls", "broken")}
-    return {**turn._asdict(), **parts, "usage": asdict(turn.usage)}
+    return {**turn._asdict(), **parts, "usage": usage_to_json(turn.usage)}
 
 
 def turn_from_json(wire: JSONObject) -> ModelTurn:
     """Read a model's turn."""
-    values: dict[str, Any] = {**wire, "usage": Usage(**wire["usage"])}  # Any: fields of a tuple
+    usage = usage_from_json(wire["usage"])
+    values: dict[str, Any] = {**wire, "usage": usage}  # Any: fields of a tuple
     values["calls"] = tuple(ToolCallPart(**part) for part in wire["calls"])
     values["broken"] = tuple(MalformedCallPart(**part) for part in wire["broken"])
     return ModelTurn(**values)
@@ -59,12 +61,13 @@ def checkpoint_to_json(checkpoint: RunCheckpoint, known: Sequence[Message]) -> d
     """Return the JSON form of a checkpoint: its fields, without the messages that are known."""
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     messages = _new_messages_to_json(checkpoint.messages, known)
-    return {**values, "usage": asdict(checkpoint.usage), "messages": messages}
+    return {**values, "usage": usage_to_json(checkpoint.usage), "messages": messages}
 
 
 def checkpoint_from_json(wire: JSONObject, known: Sequence[Message]) -> RunCheckpoint:
     """Read a checkpoint, given the messages that were known when it was written."""
-    values: dict[str, Any] = {**wire, "usage": Usage(**wire["usage"])}  # Any: fields of a class
+    usage = usage_from_json(wire["usage"])
+    values: dict[str, Any] = {**wire, "usage": usage}  # Any: fields of a class
     values["messages"] = _new_messages_from_json(wire["messages"], known)
     return RunCheckpoint(**values)
 

@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from agentcall.errors import ArgumentsError, ToolError
-from agentcall.messages import JSON, EnclosingCall, Usage, enclosing_call, load_messages
+from agentcall.messages import JSON, EnclosingCall, enclosing_call, load_messages, usage_from_json
 from agentcall.tools.importable import FunctionRef
 from agentcall.tools.serialize import serialize, truncate_text
 from agentcall.tools.tool import RunContext, Tool, ToolOptions, make_tool
@@ -122,7 +122,7 @@ def _run_call(message: WorkerMessage) -> ToolOutput:
     except ArgumentsError as error:
         return ToolOutput(str(error), is_error=True)
     fields = message["context"]
-    usage, messages = Usage(**fields["usage"]), load_messages(fields["messages"])
+    usage, messages = usage_from_json(fields["usage"]), load_messages(fields["messages"])
     context = replace(RunContext(None), **{**fields, "usage": usage, "messages": messages})
     call_state = EnclosingCall(context.tainted)
     enclosing_call.set(call_state)

@@ -32,7 +32,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary, WeakSet
@@ -40,7 +40,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import orjson
 
 from agentcall.errors import IsolatedToolFailed, ToolError, ToolTimeout, UsageError
-from agentcall.messages import JSON, Image, to_json
+from agentcall.messages import JSON, Image, to_json, usage_to_json
 from agentcall.tools.importable import FunctionRef
 from agentcall.tools.tool import Tool
 from agentcall.workers.invoke import ToolContext, ToolOutput, format_tool_error
@@ -223,7 +223,7 @@ def _build_call_message(
         "limit": limit,
         "cwd": _get_working_directory(),
         "context": {
-            "usage": asdict(context.usage),
+            "usage": usage_to_json(context.usage),
             "messages": [to_json(m) for m in context.messages] if takes_context else [],
             "retry": context.retry,
             "tool_call_id": context.tool_call_id,

@@ -343,7 +343,7 @@ def test_the_gauge_shows_the_speed_and_how_full_the_window_is(
     with FakeServer([say("Hello.")], pages={"/v1/models": {"data": [card]}}) as server:
         one = chat(loop)
         told(one, f"/model {server.url}", "Hello?")
-        one.meter.record(ModelAnswered(Usage(1, 4000, 96), 2.0, 0.5))
+        one.meter.record(ModelAnswered(Usage(1, 4000, 96, writing=0.5), 2.0, 0.5))
         shown = told(one, "/usage")
     assert " · context 4,096 of 16,384 (25%) · 192.0 tokens/s · " in shown
 

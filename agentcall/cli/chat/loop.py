@@ -32,9 +32,6 @@ from agentcall.models.resolve import get_resolved_model
 from agentcall.result import RunResult
 from agentcall.serving.conversation import Conversation
 
-_MIN_WRITING_SECONDS = 0.05
-"""Below this duration of an answer its speed means nothing."""
-
 _WINDOW_TIMEOUT = 1.0
 """Seconds to wait for the size of the context window; some servers need several requests."""
 
@@ -53,9 +50,9 @@ class UsageMeter:
     def record(self, event: Event) -> None:
         """Measure an answer."""
         if isinstance(event, ModelAnswered) and event.usage.input_tokens:
-            usage, seconds = event.usage, event.writing
+            usage = event.usage
             self.context = usage.total_tokens // max(usage.requests, 1)
-            self.rate = usage.output_tokens / seconds if seconds > _MIN_WRITING_SECONDS else 0.0
+            self.rate = usage.tokens_per_second or 0.0
 
     async def fetch_window(self, agent: Agent[Any, Any]) -> None:  # Any: the user's own types
         """Ask the server for its context window, once, when the server is known."""

@@ -252,7 +252,8 @@ class ChatTab:
         else:
             if isinstance(result.answer, MissingOutput) and not result.pending:
                 self._note = f"there is no answer ({result.stop_reason}): {result.answer.reason}"
-            speed = f", {state.tokens_per_second:.0f} tokens/s" if state.tokens_per_second else ""
+            rate = result.usage.tokens_per_second
+            speed = f", {rate:.0f} tokens/s" if rate else ""
             self._usage = f"{format_usage(result.usage)}, {format_duration(seconds)}{speed}"
 
     async def _refresh(self) -> WebChatView:

@@ -21,7 +21,6 @@ from agentcall.events import (
     HandedOver,
     LoopDetected,
     MessagesOmitted,
-    ModelAnswered,
     ModelProgress,
     Nested,
     RunFinished,
@@ -46,8 +45,6 @@ from agentcall.serving.web.chat_messages import (
 
 _MIN_INTERVAL = 0.06
 """The shortest time between two updates of the page."""
-_MIN_SECONDS = 0.1
-"""The shortest time of writing for which a speed is shown."""
 
 
 @dataclass(slots=True)
@@ -65,7 +62,6 @@ class ChatStreamState:
         self._parts: list[_TextPart | ToolCallView | str] = []
         self._repairs: dict[tuple[str, ...], str] = {}
         self._progress = ""
-        self._output_tokens, self._writing_seconds = 0, 0.0
         self.run_id = run_id
         self.result: RunResult[Any] | None = None  # Any: of any agent
 
@@ -84,15 +80,6 @@ class ChatStreamState:
         """The text so far of an answer that has not ended."""
         last = self._parts[-1] if self._parts else None
         return last.text if isinstance(last, _TextPart) and not last.is_thinking else ""
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """The speed at which the model wrote, or None if the time is too short."""
-        return (
-            self._output_tokens / self._writing_seconds
-            if self._writing_seconds > _MIN_SECONDS
-            else None
-        )
 
     def apply(self, event: Event) -> None:
         """Update the state with an event."""
@@ -113,7 +100,7 @@ class ChatStreamState:
                 self._parts.append("a tool's result was shortened to fit the model's window")
             case MessagesOmitted(count):
                 self._parts.append(f"the {count} oldest messages were left out of the request")
-            case RunStarted() | ModelAnswered() | RunFinished():
+            case RunStarted() | RunFinished():
                 self._apply_run_event(event)
             case _:
                 self._apply_call_event(event, ())
@@ -137,13 +124,10 @@ class ChatStreamState:
         if all(isinstance(part, ToolCallView) and part.result for part in parts[-1:]):
             yield render_waiting(self._progress)
 
-    def _apply_run_event(self, event: RunStarted | ModelAnswered | RunFinished) -> None:
+    def _apply_run_event(self, event: RunStarted | RunFinished) -> None:
         match event:
             case RunStarted(run_id):
                 self.run_id = run_id
-            case ModelAnswered(usage, _, writing):
-                self._output_tokens += usage.output_tokens
-                self._writing_seconds += writing
             case RunFinished(result):
                 self.result = result
 
