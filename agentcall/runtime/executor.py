@@ -256,15 +256,6 @@ async def execute_once(
         # context, where the token is invalid.
         enclosing_call.set(before)
     seconds = perf_counter() - started_at
-    is_agent = enclosing.has_read_untrusted or tool.options.delegates
-    untrusted = output.untrusted or enclosing.has_read_untrusted or tool.options.untrusted
-    # An agent may have got the untrusted content from this conversation: its result says something
-    # about the tool only if the conversation is clean.
-    if untrusted and not (is_agent and context.tainted):
-        tool.has_returned_untrusted = True
-    elif output.is_error:
-        # The error of a tool that may return untrusted content may quote it.
-        untrusted = untrusted or tool.is_untrusted_source
     if output.exception is not None:
         _log_exception(item, output.exception, output.text)
     result = ToolResult(
@@ -272,12 +263,27 @@ async def execute_once(
         item.call.name,
         output.text,
         output.is_error,
-        untrusted,
+        _is_untrusted(item, output, enclosing),
         assessed=True,
         images=output.images,
         seconds=seconds,
     )
     return result, output.exception
+
+
+def _is_untrusted(item: PlannedCall, output: ToolOutput, enclosing: EnclosingCall) -> bool:
+    """Whether a result has untrusted content; if so, the tool is known for it from now on."""
+    tool = item.tool
+    is_agent = enclosing.has_read_untrusted or tool.options.delegates
+    untrusted = output.untrusted or enclosing.has_read_untrusted or tool.options.untrusted
+    # An agent may have got the untrusted content from this conversation: its result says something
+    # about the tool only if the conversation is clean.
+    if untrusted and not (is_agent and item.context.tainted):
+        tool.has_returned_untrusted = True
+    elif output.is_error:
+        # The error of a tool that may return untrusted content may quote it.
+        return untrusted or tool.is_untrusted_source
+    return untrusted
 
 
 async def _invoke_with_timeout(item: PlannedCall) -> ToolOutput:
