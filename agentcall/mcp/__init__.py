@@ -5,6 +5,8 @@ or streamable HTTP.
 """
 
 from agentcall.mcp.client import MCPTools
+from agentcall.mcp.prompts import MCPPrompt, MCPPromptArgument
+from agentcall.mcp.resources import MCPResource
 from agentcall.mcp.server import MCPServer
 
-__all__ = ["MCPServer", "MCPTools"]
+__all__ = ["MCPPrompt", "MCPPromptArgument", "MCPResource", "MCPServer", "MCPTools"]

@@ -4,8 +4,10 @@ Rules:
 1. A server is started when its tools are first needed, and serves all runs of the process.
 2. A server that has ended is started again by the next call. The call during which it ended is not
    repeated: its outcome is unknown, and the model is told so.
-3. The results of a server are untrusted content, so its tools have the option `untrusted`. Its
-   hints about a tool (read-only, idempotent) are believed unless an option overrides them.
+3. What comes from a server is untrusted content: the results of its tools, its resources and its
+   prompts. Its hints about a tool (read-only, idempotent) are believed unless an option overrides
+   them.
+4. Whatever a server sends has a bound, and beyond it an error that names the server.
 """
 
 from __future__ import annotations
@@ -13,34 +15,54 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import monotonic
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-import orjson
 from typing_extensions import Self, Unpack
 
 from agentcall.errors import SchemaError, ToolError, UsageError
-from agentcall.mcp.connection import CALL, MCPConnection, MCPConnectionError
+from agentcall.mcp.connection import CALL, LIST_TOOLS, MCPConnection, MCPConnectionError
+from agentcall.mcp.content import read_contents
+from agentcall.mcp.listing import list_items
+from agentcall.mcp.prompts import (
+    GET_PROMPT_METHOD,
+    LIST_PROMPTS_METHOD,
+    MCPPrompt,
+    list_prompts,
+    read_prompt_messages,
+)
+from agentcall.mcp.resources import (
+    LIST_RESOURCES_METHOD,
+    READ_RESOURCE_METHOD,
+    MCPResource,
+    check_uri,
+    create_resource_tools,
+    list_resources,
+    read_content_parts,
+)
 from agentcall.mcp.transport import parse_transport
-from agentcall.messages import JSON, Image, decode_image, is_image
+from agentcall.messages import JSON, Image, Message, Text
+from agentcall.settings import Limits
 from agentcall.tools.registry import LazyToolSource
 from agentcall.tools.schema.json_schema import strip_titles
 from agentcall.tools.schema.regex import drop_unchecked_patterns
 from agentcall.tools.tool import Tool, ToolOptionArguments, ToolOptions, tool_from_schema
 
-_LIST_TOOLS = "tools/list"
-MAX_PAGES = 100
-MAX_TOOLS = 2_000
 MAX_DESCRIPTION_LENGTH = 20_000
 _DEFAULT_TIMEOUT = 60.0
 """Seconds for a server to start, and to list its tools, if no `timeout` is given."""
 _MIN_START_SECONDS = 10.0
 """The smallest time limit for starting a server; a shorter `timeout` is meant for its calls."""
 _GRACE_SECONDS = 1.0
+_MAX_RESOURCE_CHARS = Limits().result_chars
 _log = logging.getLogger("agentcall.mcp")
+
+T = TypeVar("T")
+Client = Any  # Any: a type of the mcp package, which is imported when first needed
 
 
 class MCPTools(LazyToolSource):
@@ -51,6 +73,8 @@ class MCPTools(LazyToolSource):
     prefix: prepended to each tool's name.
     env: environment variables of a command, beside PATH, HOME and a few others.
     headers: HTTP headers of each request to a URL, such as {"Authorization": "Bearer ..."}.
+    resources: also offer two tools, `list_resources` and `read_resource`, if the server has
+        resources.
     options: the options of `@tool` for all tools of the server, such as `requires_approval`.
         `timeout` also limits how long the server may take to list its tools and, if it is at least
         10 seconds, to start.
@@ -69,21 +93,25 @@ class MCPTools(LazyToolSource):
         prefix: str = "",
         env: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        resources: bool = False,
         **options: Unpack[ToolOptionArguments],
     ) -> None:
+        if not isinstance(cast("object", resources), bool):
+            raise UsageError(f"MCPTools(resources={resources!r:.100}): it has to be True or False")
         self._timeout = options.get("timeout") or _DEFAULT_TIMEOUT
         self._connection = MCPConnection(
             parse_transport(server, env, headers), max(self._timeout, _MIN_START_SECONDS)
         )
         self._prefix = prefix
         self._options = options
+        self._offers_resources = resources
         self.skipped_tools: Mapping[str, str] = {}
 
     @cached_property
     def tools(self) -> tuple[Tool, ...]:
         """The tools of the server. The first access lists them, and blocks until it answers."""
         return self._build_tools(
-            self._connection.submit(self._list_tools, _LIST_TOOLS, self._timeout).result()
+            self._connection.submit(self._list_tools, LIST_TOOLS, self._timeout).result()
         )
 
     async def wait_until_ready(self, seconds: float | None = None) -> None:
@@ -94,7 +122,7 @@ class MCPTools(LazyToolSource):
                 await asyncio.wait({task}, timeout=seconds)
                 if not task.done():
                     raise self._make_error(
-                        f"did not answer {_LIST_TOOLS} within {seconds:g} seconds"
+                        f"did not answer {LIST_TOOLS} within {seconds:g} seconds"
                     )
                 self.tools = task.result()
             finally:
@@ -102,7 +130,7 @@ class MCPTools(LazyToolSource):
 
     async def _load_tools(self) -> tuple[Tool, ...]:
         listed = await asyncio.wrap_future(
-            self._connection.submit(self._list_tools, _LIST_TOOLS, self._timeout)
+            self._connection.submit(self._list_tools, LIST_TOOLS, self._timeout)
         )
         return await asyncio.to_thread(self._build_tools, listed)
 
@@ -127,32 +155,116 @@ class MCPTools(LazyToolSource):
     async def __aexit__(self, *_error: object) -> None:
         await asyncio.wrap_future(self._connection.close())
 
-    async def _list_tools(self, client: Any) -> list[Any]:  # Any: types of the mcp package
-        tools: list[Any] = []
-        cursor: str | None = None
-        seen: set[str] = set()
-        while len(tools) <= MAX_TOOLS and len(seen) < MAX_PAGES:
-            page = await client.list_tools(cursor=cursor)
-            tools += page.tools
-            cursor = page.next_cursor
-            if not cursor:
-                break
-            if cursor in seen:
-                raise self._make_error(f"repeats a page of tools (the cursor {cursor[:80]!r})")
-            seen.add(cursor)
-        if len(tools) > MAX_TOOLS:
-            raise self._make_error(
-                f"lists over {MAX_TOOLS} tools; configure it to offer only those that you need"
-            )
-        if len(seen) == MAX_PAGES:
-            raise self._make_error(f"lists its tools on more than {MAX_PAGES} pages")
-        return tools
+    async def _list_tools(self, client: Any) -> tuple[list[Any], bool]:
+        """Return the definitions of the tools, and whether the server has resources."""
+        capabilities, label = client.server_capabilities, self._connection.transport.label
+        has_resources = capabilities.resources is not None
+        if capabilities.tools is None and (has_resources or capabilities.prompts is not None):
+            return [], has_resources
+        return await list_items(client.list_tools, "tools", label), has_resources
+
+    # Resources and prompts.
+
+    async def list_resources(self) -> tuple[MCPResource, ...]:
+        """Return the resources of the server and its templates of resources; none if it has none.
+
+        Raises MCPConnectionError, as all methods that ask the server.
+        """
+        return await asyncio.wrap_future(self._submit_list_resources())
+
+    def list_resources_sync(self) -> tuple[MCPResource, ...]:
+        """As `list_resources`, from sync code."""
+        return self._submit_list_resources().result()
+
+    async def read_resource(
+        self, uri: str, *, max_chars: int | None = _MAX_RESOURCE_CHARS
+    ) -> list[Text | Image]:
+        """Return the texts and images of a resource, as parts of a prompt; they are untrusted.
+
+        A text that is longer than `max_chars` characters loses its middle. Other content is
+        described in a line.
+
+        >>> async def summarize(agent, tools):
+        ...     return await agent.run(["Summarize this", *await tools.read_resource("file:///a")])
+        """
+        contents = await asyncio.wrap_future(self._submit_read(check_uri(uri)))
+        return read_content_parts(contents, max_chars, untrusted=self._is_untrusted)
+
+    def read_resource_sync(
+        self, uri: str, *, max_chars: int | None = _MAX_RESOURCE_CHARS
+    ) -> list[Text | Image]:
+        """As `read_resource`, from sync code."""
+        contents = self._submit_read(check_uri(uri)).result()
+        return read_content_parts(contents, max_chars, untrusted=self._is_untrusted)
+
+    async def list_prompts(self) -> tuple[MCPPrompt, ...]:
+        """Return the prompts of the server; none if it has none."""
+        return await asyncio.wrap_future(self._submit_list_prompts())
+
+    def list_prompts_sync(self) -> tuple[MCPPrompt, ...]:
+        """As `list_prompts`, from sync code."""
+        return self._submit_list_prompts().result()
+
+    async def get_prompt(self, name: str, /, **arguments: object) -> tuple[Message, ...]:
+        """Return the messages of a prompt, for `agent.run(messages=...)`; they are untrusted."""
+        messages = await asyncio.wrap_future(self._submit_get_prompt(name, arguments))
+        return self._read_messages(messages, name)
+
+    def get_prompt_sync(self, name: str, /, **arguments: object) -> tuple[Message, ...]:
+        """As `get_prompt`, from sync code."""
+        return self._read_messages(self._submit_get_prompt(name, arguments).result(), name)
+
+    @property
+    def label(self) -> str:
+        """How messages name the server: the command's first words, or the URL without secrets."""
+        return self._connection.transport.label
+
+    async def request_contents(self, uri: str) -> Sequence[Any]:  # Any: types of the mcp package
+        """Return the contents of a resource as the server sends them."""
+        return await asyncio.wrap_future(self._submit_read(uri))
+
+    @property
+    def _is_untrusted(self) -> bool:
+        return self._options.get("untrusted", True)
+
+    def _submit_list_resources(self) -> Future[tuple[MCPResource, ...]]:
+        return self._submit(
+            lambda client: list_resources(client, self.label), LIST_RESOURCES_METHOD
+        )
+
+    def _submit_read(self, uri: str) -> Future[Sequence[Any]]:
+        async def read(client: Client) -> Sequence[Any]:
+            return cast("Sequence[Any]", (await client.read_resource(uri)).contents)
+
+        return self._submit(read, READ_RESOURCE_METHOD)
+
+    def _submit_list_prompts(self) -> Future[tuple[MCPPrompt, ...]]:
+        return self._submit(lambda client: list_prompts(client, self.label), LIST_PROMPTS_METHOD)
+
+    def _submit_get_prompt(
+        self, name: str, arguments: Mapping[str, object]
+    ) -> Future[Sequence[Any]]:
+        texts = {key: str(value) for key, value in arguments.items() if value is not None}
+
+        async def get(client: Client) -> Sequence[Any]:
+            return cast("Sequence[Any]", (await client.get_prompt(name, texts)).messages)
+
+        return self._submit(get, GET_PROMPT_METHOD)
+
+    def _submit(self, operation: Callable[[Client], Awaitable[T]], method: str) -> Future[T]:
+        return self._connection.submit(operation, method, self._timeout)
+
+    def _read_messages(self, messages: Sequence[Any], name: str) -> tuple[Message, ...]:
+        return read_prompt_messages(messages, name, self.label, untrusted=self._is_untrusted)
+
+    # Tools.
 
     def _make_error(self, message: str) -> MCPConnectionError:
         return MCPConnectionError(f"the MCP server {self._connection.transport.label} {message}")
 
-    def _build_tools(self, listed: Sequence[Any]) -> tuple[Tool, ...]:
+    def _build_tools(self, listing: tuple[Sequence[Any], bool]) -> tuple[Tool, ...]:
         """Return the tools that can be offered. Raise MCPConnectionError if it takes too long."""
+        listed, has_resources = listing
         deadline = monotonic() + self._timeout
         tools: dict[str, Tool] = {}
         skipped: dict[str, str] = {}
@@ -169,6 +281,11 @@ class MCPTools(LazyToolSource):
             if tool.name in tools:
                 skipped[definition.name] = f"there is a tool {tool.name} already"
             tools.setdefault(tool.name, tool)
+        if self._offers_resources and has_resources:
+            for tool in create_resource_tools(self, self._make_name, self._options):
+                if tool.name in tools:
+                    skipped[tool.name] = "the server has a tool of this name, which is offered"
+                tools.setdefault(tool.name, tool)
         self.skipped_tools = skipped
         for name, reason in skipped.items():
             _log.warning(
@@ -176,8 +293,11 @@ class MCPTools(LazyToolSource):
             )
         return tuple(tools.values())
 
+    def _make_name(self, name: str) -> str:
+        return re.sub(r"[^\w-]", "_", self._prefix + name, flags=re.ASCII)[:64]
+
     def _build_tool(self, definition: Any) -> Tool:
-        name = re.sub(r"[^\w-]", "_", self._prefix + definition.name, flags=re.ASCII)[:64]
+        name = self._make_name(definition.name)
         description = definition.description or definition.title or ""
         if len(description) > MAX_DESCRIPTION_LENGTH:
             raise SchemaError(
@@ -237,40 +357,3 @@ class _RemoteTool:
         if result.is_error:
             raise ToolError(*(parts or [f"{self.name} failed without a message"]))
         return parts[0] if len(parts) == 1 else parts
-
-
-def read_contents(contents: Sequence[Any], structured: object) -> list[str | Image]:
-    """Return the texts and images of a tool's result; other content is described by its type."""
-    parts = [part for content in contents if (part := _read_part(content))]
-    if not parts and structured is not None:
-        return [orjson.dumps(structured).decode()]
-    texts = [part for part in parts if isinstance(part, str)]
-    return parts if len(texts) < len(parts) else ["\n".join(texts)]
-
-
-def _read_part(part: Any) -> str | Image:
-    match part.type:
-        case "text":
-            return str(part.text)
-        case "image" | "audio":
-            return _read_data(part.type, part.mime_type, part.data)
-        case "resource_link":
-            return f"<resource {part.name}: {part.uri}>"
-        case "resource":
-            resource = part.resource
-            if data := getattr(resource, "blob", ""):
-                return _read_data("resource", resource.mime_type or str(resource.uri), data)
-            return str(getattr(resource, "text", "")) or f"<resource {resource.uri}, not text>"
-        case kind:
-            return f"<{kind}, not shown>"
-
-
-def _read_data(kind: str, mime_type: str, data: str) -> str | Image:
-    """Return base64 data as an image, or a description if servers of models do not accept it."""
-    decoded = decode_image(Image(f"data:{mime_type};base64,{data}"))
-    if decoded is None or not is_image(decoded[1]):
-        return f"<{kind} {mime_type}, {len(data) * 3 // 4} bytes, not shown>"
-    try:
-        return Image.from_bytes(decoded[1])
-    except UsageError as error:
-        return f"<{kind} {mime_type}, not shown: {error}>"

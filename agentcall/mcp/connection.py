@@ -25,7 +25,7 @@ _IDLE_SECONDS = 1.0
 """Seconds of idleness after which a command is pinged before its next call."""
 _CLOSE_SECONDS = 10.0
 """The time limit for closing; a command is killed before that."""
-CALL, INITIALIZE = "tools/call", "initialize"
+CALL, INITIALIZE, LIST_TOOLS = "tools/call", "initialize", "tools/list"
 
 Client = Any  # Any: a type of the mcp package, which is imported when first needed
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class MCPConnection:
         try:
             return await self._wait_for(operation(client), method, timeout)
         except Exception as error:  # the mcp package raises errors of many types
-            if method != CALL or _is_connection_closed(error):  # reconnect for the next request
+            if method == LIST_TOOLS or _is_connection_closed(error):  # reconnect for the next one
                 self._close_soon()
             raise self._translate_error(error, method, session.format_log()) from error
         finally:

@@ -190,3 +190,21 @@ def format_no_answer(stop_reason: str, why: str, last_text: str) -> str:
 def format_too_deep(max_depth: int) -> str:
     """An agent that would be called by an agent that is called by an agent, and so on."""
     return f"Not called: {max_depth} agents are already calling each other. Answer now."
+
+
+# Resources of MCP servers.
+
+LIST_RESOURCES = (
+    "List the resources (documents, records, files) of a server that match some words, with the "
+    "URI of each."
+)
+READ_RESOURCE = "Read a resource of a server by its URI."
+
+
+def format_matching_resources(lines: Sequence[str], found: int, total: int) -> str:
+    """The resources that match some words, a line each."""
+    if not lines:
+        return f"None of the {total} resources match. Leave the words out to see all of them."
+    rest = found - len(lines)
+    note = f"\n[{rest} more match: use other words]" if rest else ""
+    return "\n".join(lines) + note

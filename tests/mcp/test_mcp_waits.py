@@ -18,7 +18,7 @@ import pytest
 
 from agentcall import Agent, Limits, RunResult
 from agentcall.events import RunFinished
-from agentcall.mcp import MCPTools, client, stdio
+from agentcall.mcp import MCPTools, client, listing, stdio
 from agentcall.mcp.connection import MCPConnectionError
 from agentcall.testing import ScriptedModel, call, say
 
@@ -148,8 +148,8 @@ def told(result: RunResult[str]) -> list[str]:
         ("'endless line'", f"a line of over {stdio.MAX_MESSAGE_BYTES} bytes on its standard"),
         ("'long line'", f"ended during tools/list.*a line of over {stdio.MAX_MESSAGE_BYTES} bytes"),
         ("'same page'", r"repeats a page of tools \(the cursor 'again'\)"),
-        ("'new pages'", f"more than {client.MAX_PAGES} pages"),
-        ("many", f"lists over {client.MAX_TOOLS} tools"),
+        ("'new pages'", f"more than {listing.MAX_PAGES} pages"),
+        ("many", f"lists over {listing.MAX_ITEMS} tools"),
     ],
 )  # fmt: skip
 def test_a_listing_that_goes_wrong_ends_and_says_how(server: str, how: str, words: str) -> None:
