@@ -41,7 +41,5 @@ async def list_items(
             "you need"
         )
     if len(seen) == MAX_PAGES:
-        raise MCPConnectionError(
-            f"{server} lists its {kind_words} on more than {MAX_PAGES} pages"
-        )
+        raise MCPConnectionError(f"{server} lists its {kind_words} on more than {MAX_PAGES} pages")
     return items

@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import sys
 
-from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.prompts.base import AssistantMessage, UserMessage
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJg"
