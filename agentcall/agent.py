@@ -92,6 +92,8 @@ class Agent(Generic[Output, Deps]):
     required_tools: the tools, or their names, that have to be called with success before an answer.
         A model that answers without them, or only announces what it will do, is informed once;
         after that the run ends with the stop reason "error".
+    first_tool: the tool, or its name, that the first turn calls; after that the model is free. It
+        is `ModelSettings.tool_choice` for this agent, and gives way to that of the run.
     on_tool_error: what happens when a tool raises an exception other than ToolError and ModelRetry.
         None: the model reads the type and the message. "raise": the run ends with that exception. A
         function of a `result.ToolFailure` returns the text for the model, or raises. In each case
@@ -126,6 +128,7 @@ class Agent(Generic[Output, Deps]):
     on_tool_error: Literal["raise"] | ToolErrorHandler | None = None
     settings: ModelSettings | None = None
     skills: Sequence[Skill] = ()
+    first_tool: str | Callable[..., Any] | None = None  # Any: as above
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -577,21 +580,45 @@ class Agent(Generic[Output, Deps]):
         registry, max_tools = ToolRegistry(self._all_tools), self.max_tools
         spec = replace(
             spec,
+            registry=registry,
             handoffs={tool.name: get_spec for tool, get_spec in targets},
             required_deps=find_required_deps(self.name, self.deps_type, registry),
             required_tools=tuple([tool.name for tool in required]),
+            first_tool=_resolve_first_tool(self, registry),
         )
         if max_tools is None or len(self.registry) <= max_tools:
             max_tools = None
         if max_tools is None and not self.skills:
             prompt = replace(spec.prompt, tools=tuple(registry))
-            return replace(spec, registry=registry, prompt=prompt, finder=None)
+            return self._bind_rules(replace(spec, prompt=prompt, finder=None))
         from agentcall.tools.selection import ToolFinder  # late, as few agents have so many tools
 
-        pinned = [*(tool for tool, _ in targets), *required]
+        final = [tool for tool in registry if tool.options.final]
+        pinned = [*(tool for tool, _ in targets), *required, *final]
         finder = ToolFinder(registry, max_tools, pinned, self._skill_set)
         prompt = replace(spec.prompt, tools=())
-        return replace(spec, registry=finder.registry, prompt=prompt, finder=finder)
+        return self._bind_rules(
+            replace(spec, registry=finder.registry, prompt=prompt, finder=finder)
+        )
+
+    def _bind_rules(self, spec: AgentSpec) -> AgentSpec:
+        """Return the spec with what its tools declare about a run. Raises UsageError."""
+        if not spec.required_tools and not any(tool.options.has_rules for tool in spec.registry):
+            if spec.rules is None:
+                return spec
+            prompt = replace(spec.prompt, instructions=self._instructions_text)
+            return replace(spec, rules=None, prompt=prompt)
+        for tool in spec.registry:
+            if tool.options.final and tool.name not in self.registry:
+                raise UsageError(f"{tool.name} of a skill is final; make it a tool of the agent")
+        from agentcall.runtime.call_rules import build_call_rules  # late, as few agents have any
+        from agentcall.runtime.prompts import append_final_notice
+
+        rules = build_call_rules(spec.registry.by_name, spec.required_tools, self.output_type)
+        instructions = self._instructions_text
+        if rules.final:
+            instructions = append_final_notice(instructions, rules.final)
+        return replace(spec, rules=rules, prompt=replace(spec.prompt, instructions=instructions))
 
     async def _run(self, run_input: RunInput, session: Session | None) -> RunResult[Output]:
         from agentcall.runtime.runner import run_agent
@@ -678,6 +705,21 @@ def _resolve_required_tools(agent: Agent[Any, Any]) -> list[Tool]:
             raise UsageError(f"required_tools has {name!r}, which is not among its tools: {known}")
         found.append(tools[name])
     return found
+
+
+def _resolve_first_tool(agent: Agent[Any, Any], registry: ToolRegistry) -> str:
+    """Return the name of the tool of the first turn; empty for none. Raises UsageError."""
+    if agent.first_tool is None:
+        return ""
+    from agentcall.runtime.call_rules import resolve_first_tool
+
+    choice = None if agent.settings is None else agent.settings.tool_choice
+    if choice is not None:
+        raise UsageError(
+            f"first_tool={agent.first_tool!r:.100} and ModelSettings(tool_choice={choice!r}) both "
+            "say what the first turn calls; give one of them"
+        )
+    return resolve_first_tool(agent.first_tool, registry.by_name)
 
 
 def _check_fields(agent: Agent[Any, Any]) -> None:

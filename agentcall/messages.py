@@ -172,6 +172,7 @@ class ToolResult:
     assessed: whether a run has set that mark; False for a result from elsewhere.
     images: the images of the result; the text says where each belongs.
     seconds: how long the call took; None if it was not executed.
+    not_called: whether the tool was not executed: the call was refused, or equal to another one.
     """
 
     call_id: str
@@ -182,6 +183,7 @@ class ToolResult:
     assessed: bool = field(default=False, compare=False, repr=False)
     images: tuple[Image, ...] = ()
     seconds: float | None = field(default=None, compare=False, repr=False)
+    not_called: bool = field(default=False, compare=False, repr=False)
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
@@ -340,6 +342,8 @@ def to_json(message: object) -> dict[str, JSON]:
             wire = tool_result_to_json(message.call_id, message.name, message.text)
             if message.is_error:
                 wire["is_error"] = True
+            if message.not_called:
+                wire["not_called"] = True
             if message.images:
                 wire["images"] = [_part_to_json(image) for image in message.images]
             if message.seconds is not None:
@@ -434,6 +438,7 @@ def from_json(value: Mapping[str, JSON]) -> Message:
                 assessed,
                 (*images, *_get_images(value)),
                 _get_seconds(value),
+                value.get("not_called") is True,
             )
         case _:
             raise UsageError(

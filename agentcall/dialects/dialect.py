@@ -36,11 +36,18 @@ class PromptSpec:
     """What the model is given for a whole run: instructions, tools, and the type of the answer.
 
     `answer_schema` is the JSON Schema of a typed answer, None for plain text.
+
+    A dialect that holds a turn to a grammar also keeps the rules of the run: `final` are the names
+    of the tools that end it, in place of an answer, `withheld` those of tools that may not be
+    called in this turn, and `may_answer` says whether it may be the answer.
     """
 
     instructions: str = ""
     tools: tuple[Tool, ...] = ()
     answer_schema: dict[str, JSON] | None = None
+    final: tuple[str, ...] = ()
+    withheld: frozenset[str] = frozenset()
+    may_answer: bool = True
 
 
 @dataclass(frozen=True, slots=True)

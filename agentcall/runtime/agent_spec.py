@@ -32,6 +32,7 @@ InstructionsFunction: TypeAlias = Callable[[RunContext[Any]], str]
 if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.models.model import Model
     from agentcall.result import ToolErrorHandler
+    from agentcall.runtime.call_rules import CallRules
     from agentcall.runtime.checkpoint import StepExecutor
     from agentcall.tools.selection import ToolFinder
 
@@ -60,6 +61,8 @@ class AgentSpec:
     settings: how its model answers; those of a run replace them.
     required_deps: who needs the deps of the run, and of which type; empty if nobody does.
     required_tools: the names of the tools that have to succeed before an answer.
+    rules: those that the tools declare and the required tools; None if there are none.
+    first_tool: the name of the tool that its first turn calls; empty for any, or none.
     """
 
     model: Model
@@ -80,6 +83,8 @@ class AgentSpec:
     settings: ModelSettings | None = None
     required_deps: str = ""
     required_tools: tuple[str, ...] = ()
+    rules: CallRules | None = None
+    first_tool: str = ""
 
     @property
     def tools(self) -> tuple[Tool, ...]:

@@ -41,6 +41,7 @@ class RunCheckpoint:
     trims: how often the conversation was shortened.
     prompt_tokens, counted_messages: the tokens of the last request, and the messages in it.
     agent: the name of the agent that continues.
+    hidden_tools: the tools that were not offered with the request.
     """
 
     messages: tuple[Message, ...]
@@ -52,6 +53,7 @@ class RunCheckpoint:
     prompt_tokens: int = 0
     counted_messages: int = 0
     agent: str = ""
+    hidden_tools: tuple[str, ...] = ()
 
 
 class StepExecutor(Protocol):

@@ -44,6 +44,18 @@ class OutputParser:
         """The JSON Schema of the type; None for plain text."""
         return self._type.schema if self._type else None
 
+    def parse_exactly(self, text: str) -> object | InvalidOutput:
+        """Return the value that a tool gave: the whole text, or JSON; nothing is searched for."""
+        if self._type is None:
+            return text
+        reason = ""
+        for candidate in _wrap_bare_text(text):
+            try:
+                return self._type.parse(candidate)
+            except ArgumentsError as error:
+                reason = reason or _explain_mismatch(error)
+        return InvalidOutput("", reason)
+
     def parse(self, text: str) -> object | InvalidOutput:
         """Return the value that an answer contains: the whole answer, or the JSON in it."""
         if self._type is None:
@@ -61,6 +73,12 @@ class OutputParser:
                 return self._type.parse(candidate)
         reason = "it is not JSON" if best_error is None else _explain_mismatch(best_error)
         return InvalidOutput(format_invalid_output(best_error), reason)
+
+
+def _wrap_bare_text(text: str) -> Iterator[str]:
+    """Yield a text that is JSON as it is, then the text as a JSON string."""
+    yield text
+    yield json.dumps(text, ensure_ascii=False)
 
 
 def _explain_mismatch(error: ArgumentsError) -> str:

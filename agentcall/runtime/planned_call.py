@@ -25,6 +25,8 @@ class PlannedCall(NamedTuple):
     fingerprint: identifies the call for the loop guard; empty for calls that it ignores.
     is_invalid: the call is refused for a mistake of the model, which counts towards the limit of
         equal errors.
+    is_early: the call is refused as another tool has to be called first; it is told once.
+    follows: the ids of calls of this turn that have to succeed before this one is made.
     """
 
     call: ToolCall
@@ -37,6 +39,8 @@ class PlannedCall(NamedTuple):
     duplicate_of: str = ""
     fingerprint: str = ""
     is_invalid: bool = False
+    is_early: bool = False
+    follows: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -53,7 +57,9 @@ def refuse_call(
     untrusted: bool = False,
 ) -> PlannedCall:
     """Plan a call that is not executed; `message` tells the model why."""
-    result = ToolResult(call.id, call.name, message, True, untrusted, assessed=True)
+    result = ToolResult(
+        call.id, call.name, message, True, untrusted, assessed=True, not_called=True
+    )
     return PlannedCall(
         call, "refuse", result=result, fingerprint=fingerprint, is_invalid=is_invalid
     )

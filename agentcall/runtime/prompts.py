@@ -58,6 +58,43 @@ def format_duplicate_result(result: str) -> str:
     return f"(You made this call twice in one turn; it was executed once, and gave:)\n{result}"
 
 
+def format_missing_calls(name: str, missing: Sequence[str]) -> str:
+    """A call of a tool before the calls that have to succeed first, in their order."""
+    return (
+        f"Not called: {' and then '.join(missing)} has to succeed before {name} is called. "
+        f"Call {missing[0]} now."
+    )
+
+
+def format_most_calls(name: str, most: int) -> str:
+    """A call beyond a tool's `most_calls`."""
+    calls = "once" if most == 1 else f"{most} times"
+    return f"Not called: {name} may be called {calls}, and was. Go on with what you have."
+
+
+def format_first_call(name: str) -> str:
+    """A call of another tool than the one that the first turn has to call."""
+    return f"Not called: first call {name}."
+
+
+def format_unfinished_calls(name: str, failed: Sequence[str]) -> str:
+    """A call that was made in one turn with calls before it that did not succeed."""
+    return (
+        f"Not called: {' and '.join(failed)} came first and did not succeed. Read why, and call "
+        f"{name} again when it is right."
+    )
+
+
+def format_call_after_end(name: str) -> str:
+    """A call that follows one that ends the run."""
+    return f"Not called: {name} ends the task, and was called before."
+
+
+def format_closed_tool(final: Sequence[str]) -> str:
+    """A call of another tool once only those are open that end the run."""
+    return f"Not called: no more tools can be called but {' or '.join(final)}."
+
+
 def format_person_denial(reason: str) -> str:
     """A call that a person denied."""
     because = f": {reason}" if reason else ""
@@ -113,6 +150,37 @@ def format_missing_steps(names: Sequence[str | None]) -> str:
     return (
         f"This is not the answer yet: first call {wanted}. Do not say that you will; "
         "make the call now, and answer with its result."
+    )
+
+
+def format_end_with_call(final: Sequence[str], missing: Sequence[str]) -> str:
+    """An answer in words in a run that ends with a call, and what has to be called before it."""
+    end = " or ".join(final)
+    if missing:
+        first = " and then ".join(missing)
+        return f"Words do not end this task. Call {first} now, and end with a call of {end}."
+    return f"Words do not end this task. End with a call of {end}."
+
+
+def format_call_example(call: str) -> str:
+    """What a call looks like, for a model that does not make it."""
+    return f"Write nothing but the call, with your own values in place of these:\n{call}"
+
+
+def append_final_notice(instructions: str, final: Iterable[str]) -> str:
+    """The instructions of an agent with final tools, and how its run ends."""
+    notice = (
+        f"The task ends with a call of {' or '.join(final)}: make it as the last step, when "
+        "nothing else is left to do. An answer in words does not end it."
+    )
+    return f"{instructions}\n\n{notice}" if instructions else notice
+
+
+def format_final_call(final: Sequence[str]) -> str:
+    """The tools are closed, but those that end the run."""
+    return (
+        f"No more tools can be called but {' or '.join(final)}. End with a call of it now, with "
+        "what you know."
     )
 
 

@@ -49,6 +49,7 @@ from agentcall.messages import (
     User,
     assess_messages,
     enclosing_call,
+    format_json,
     is_tainted,
 )
 from agentcall.models.model import ModelRequest
@@ -62,6 +63,8 @@ from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.prompts import (
     EMPTY_ANSWER,
     TRUNCATED_CALL,
+    format_call_example,
+    format_end_with_call,
     format_malformed_call,
     format_missing_steps,
 )
@@ -240,8 +243,8 @@ class AgentRun:
         state.update_offered_tools()
         request = ModelRequest(
             state.transcript,
-            state.prompt,
-            "none" if state.close_reason else state.tool_choice,
+            state.request_prompt,
+            state.request_choice,
             stream=state.emit is not None,
             settings=state.settings,
         )
@@ -269,7 +272,7 @@ class AgentRun:
 
     async def _process_turn(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Act on a turn: return the run's result, or None to continue."""
-        is_open = not self._state.close_reason and self._state.tool_choice != "none"
+        is_open = self._state.are_tools_open
         if turn.finish == "length":
             return self._process_truncated_answer(turn)
         if turn.finish == "content_filter":
@@ -286,17 +289,34 @@ class AgentRun:
 
     async def _process_calls(self, turn: ModelTurn) -> RunResult[Any] | None:
         state = self._state
-        state.invalid_answers = 0
-        if state.tool_choice != "auto":
-            state.free_tool_choice()
+        was_closed = state.close_reason is not None
+        if not was_closed:
+            state.invalid_answers = 0
         planned = TurnPlanner(state).plan_calls(turn.calls)
+        if state.tool_choice != "auto":
+            self._release_tool_choice(planned)
         if state.spec.handoffs:
             planned = keep_first_handoff(planned, state.spec.handoffs)
         self._append_answer(turn.text, tuple(item.call for item in planned), turn.thinking)
         result = await self._execute_calls(planned)
         if result is None and turn.broken and not state.close_reason:
             self._append_correction(self._format_malformed_call(turn.broken[0]))
+        if result is None and was_closed:
+            state.invalid_answers += 1
+            if state.invalid_answers >= MAX_INVALID_ANSWERS:
+                why = f"the calls of {' and '.join(state.final_offers)} failed"
+                return state.build_partial_result(state.close_reason or "error", why)
         return result
+
+    def _release_tool_choice(self, planned: Sequence[PlannedCall]) -> None:
+        """Leave the choice to the model again, unless the tool of the first turn was passed over.
+
+        In that case its calls were refused, which `plan_calls` does once.
+        """
+        wanted = self._state.awaited_tool
+        if wanted and all(item.is_early for item in planned):
+            return
+        self._state.free_tool_choice()
 
     async def _execute_calls(self, planned: Sequence[PlannedCall]) -> RunResult[Any] | None:
         """Execute calls; return a result if one waits for approval."""
@@ -306,10 +326,29 @@ class AgentRun:
             pending, paused = collect_pending(waiting, state)
             why = MissingOutput("; ".join(dict.fromkeys(map(str, pending))))
             return state.build_result("approval", why, pending=pending, paused=paused)
+        if state.ends_by_call:
+            result = self._end_by_call(planned)
+            if result is not None:
+                return result
         if state.spec.handoffs:
             self._hand_over()
         if state.closing_reason:
             state.close_tools(state.closing_reason)
+        return None
+
+    def _end_by_call(self, planned: Sequence[PlannedCall]) -> RunResult[Any] | None:
+        """Return the result of the run if the call of a final tool has succeeded."""
+        state, rules = self._state, self._state.spec.rules
+        for item in planned:
+            final = None if rules is None else rules.final.get(item.call.name)
+            result = state.results.get(item.call.id)
+            if final is None or result is None or result.is_error or result.not_called:
+                continue
+            value = state.spec.output.parse_exactly(final.read_output(item.call, result))
+            if isinstance(value, InvalidOutput):
+                why = f"the call of {final.name} ended the run, but its output is not of the "
+                return state.build_result("error", MissingOutput(f"{why}type: {value.reason}"))
+            return state.build_result(state.close_reason or "final", value)
         return None
 
     def _hand_over(self) -> None:
@@ -329,7 +368,7 @@ class AgentRun:
 
     def _process_truncated_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         state = self._state
-        if (turn.calls or turn.broken) and not state.close_reason:
+        if (turn.calls or turn.broken) and state.are_tools_open:
             reason = "had a tool call that the length limit cut off"
             return self._reject_answer(turn.text, TRUNCATED_CALL, reason)
         if not (turn.text or turn.thinking) and (state.trim() or state.omit_messages()):
@@ -358,6 +397,8 @@ class AgentRun:
         The last digits of a number may be missing, and no value says so.
         """
         output = self._state.spec.output
+        if self._state.ends_by_call:
+            return MissingOutput("it ended without its final call")
         if output.schema is not None and not text.rstrip().endswith(("}", "]", '"', "`")):
             return MissingOutput("the answer was cut")
         value = output.parse(text)
@@ -366,6 +407,8 @@ class AgentRun:
     def _process_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         if not turn.text.strip():
             return self._process_thinking(turn) or self._process_empty_answer(turn)
+        if self._state.ends_by_call:
+            return self._process_words(turn)
         missing = self._state.list_missing_steps()
         if missing or self._state.awaits_first_call:
             note = format_missing_steps(missing or [self._state.tool_choice])
@@ -383,6 +426,33 @@ class AgentRun:
         self._append_answer(turn.text, thinking=turn.thinking)
         return self._state.build_result(self._state.close_reason or "final", value)
 
+    def _process_words(self, turn: ModelTurn) -> RunResult[Any] | None:
+        """Tell a model whose run ends with a call that it has written words instead.
+
+        First it is reminded, then it is shown the call, then the run ends.
+        """
+        state = self._state
+        self._append_answer(turn.text, thinking=turn.thinking)
+        state.invalid_answers += 1
+        offers, missing = state.list_next_calls()
+        if state.invalid_answers >= MAX_INVALID_ANSWERS or not state.are_tools_open:
+            why = f"the model answered in words and did not call {' or '.join(offers)}"
+            return state.build_partial_result(state.close_reason or "error", why)
+        note = format_end_with_call(offers, missing)
+        if state.invalid_answers > 1:
+            from agentcall.tools.schema.example import build_example  # late: few models need it
+
+            shown = state.tools.get((missing or offers)[0])
+            if shown is not None:
+                arguments = build_example(shown.parameters)
+                example = format_json({"name": shown.name, "arguments": arguments})
+                note = f"{note}\n{format_call_example(example)}"
+        state.emit_event(AnswerDiscarded(note))
+        self._append_correction(note)
+        if state.tool_choice in (None, "auto"):
+            state.tool_choice = "required"
+        return None
+
     def _process_thinking(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Take the thinking as the answer if the model has given no other one before.
 
@@ -391,7 +461,7 @@ class AgentRun:
         state = self._state
         if not turn.thinking.strip() or not (state.invalid_answers or state.close_reason):
             return None
-        if state.list_missing_steps():
+        if state.list_missing_steps() or state.ends_by_call:
             return None
         value = state.spec.output.parse(turn.thinking.strip())
         if isinstance(value, InvalidOutput):
@@ -422,7 +492,8 @@ class AgentRun:
             advice = f"; {_ONLY_THINKING}" if turn.thinking.strip() else ""
             raise BadAnswer(f"the model gave an empty answer {MAX_INVALID_ANSWERS} times{advice}")
         if state.invalid_answers == MAX_INVALID_ANSWERS - 1:
-            state.transcript.append(User(EMPTY_ANSWER))
+            note = format_end_with_call(*state.list_next_calls()) if state.ends_by_call else ""
+            state.transcript.append(User(note or EMPTY_ANSWER))
         return None
 
     def _reject_answer(self, text: str, message: str, reason: str) -> RunResult[Any] | None:

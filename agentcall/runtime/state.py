@@ -11,13 +11,13 @@ How the budgets of nested runs work:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from agentcall.approvals import ApprovalRule, FinalDecision
-from agentcall.dialects.dialect import ToolChoice
+from agentcall.dialects.dialect import PromptSpec, ToolChoice
 from agentcall.errors import UsageError
 from agentcall.events import Emit, Event, MessagesOmitted
 from agentcall.messages import (
@@ -40,14 +40,20 @@ from agentcall.result import (
     ToolFailure,
 )
 from agentcall.runtime.agent_spec import AgentSpec
+from agentcall.runtime.call_rules import CallRecord
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.context_trimming import PromptMeter, TrimmedContext
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
-from agentcall.runtime.prompts import FINAL_ANSWER
+from agentcall.runtime.prompts import (
+    FINAL_ANSWER,
+    append_final_notice,
+    format_final_call,
+    format_handoff,
+)
 from agentcall.settings import Limits, ModelSettings, merge_settings
 from agentcall.tools.selection import ToolSelection
-from agentcall.tools.tool import RunContext, Tool
+from agentcall.tools.tool import RunContext, Tool, is_offered
 
 _NO_USAGE = Usage()
 
@@ -149,6 +155,11 @@ class Budget:
             budget.used += _ONE_TOOL_CALL
         return None
 
+    def return_tool_call(self) -> None:
+        """Uncount a tool call that was counted and is not made."""
+        for budget in self.chain:
+            budget.used -= _ONE_TOOL_CALL
+
     def find_exceeded_limit(self) -> tuple[StopReason, str] | None:
         """Return the stop reason and its explanation if no further request may be made."""
         shared = ", and the run that called it may have used the rest" if self.chain[1:] else ""
@@ -205,8 +216,13 @@ class RunState:
         self.closing_reason: StopReason | None = None
         self.close_reason: StopReason | None = None
         self.switch_agent(spec)
-        if self.turns:
+        if self.turns and not self._has_just_taken_over(messages):
             self.free_tool_choice()
+
+    def _has_just_taken_over(self, messages: Sequence[Message]) -> bool:
+        """Whether a run that continues is at the first turn of an agent after a handoff."""
+        last = messages[-1] if messages else None
+        return isinstance(last, ToolResult) and last.text == format_handoff(self.spec.name)
 
     def _init_conversation(
         self, run_input: RunInput, messages: Sequence[Message], limits: Limits
@@ -220,6 +236,9 @@ class RunState:
         self.invalid_answers = 0  # in a row
         self.trims = 0
         self._prompt_meter = PromptMeter()
+        # What `AgentSpec.rules` are about; None while no agent of the run has any.
+        self.call_record: CallRecord | None = None
+        self._recorded_hidden: Collection[str] | None = None  # of a request of an earlier process
 
     def switch_agent(self, spec: AgentSpec) -> None:
         """Continue as this agent, with its prompt, tools and settings."""
@@ -229,6 +248,8 @@ class RunState:
         # of its first turn, and does not concern an agent that takes over.
         first = spec.settings if self.turns else self.settings
         self.tool_choice: ToolChoice | None = None if first is None else first.tool_choice
+        if spec.first_tool and self.tool_choice is None:
+            self.tool_choice = spec.first_tool
         parent = self.input.parent
         self.path: str = spec.name if parent is None else f"{parent.path}/{spec.name}"
         self.prompt = spec.prompt
@@ -241,6 +262,13 @@ class RunState:
         self._reader_tools: tuple[Tool, ...] = ()
         if self._trimmed.has_shortened_results:
             self._offer_reader()
+        self._hidden: frozenset[str] = frozenset()
+        self.final_offers: Sequence[str] = ()  # the tools that may be called once they are closed
+        if spec.rules is not None:
+            self._ruled_prompt: tuple[object, PromptSpec] = (None, self.prompt)
+            if self.call_record is None:
+                made = self._trimmed.restore(self.transcript)[self.input.start :]
+                self.call_record = CallRecord.from_messages(made)
         self._prompt_meter.reset()  # prompts of two agents cannot be compared
         self._window: int | None = None
         self._has_fetched_window = False
@@ -248,17 +276,22 @@ class RunState:
     def _write_instructions(self, spec: AgentSpec) -> str:
         """Return what the agent's function of the instructions returns for this run."""
         write = spec.write_instructions
-        context: RunContext[Any] = RunContext(  # Any: the user's own type
+        text = cast("object", "" if write is None else write(self.create_context()))
+        if not isinstance(text, str):
+            raise UsageError(f"the instructions of {spec.name} returned {text!r:.100}, not a text")
+        if spec.rules is not None and spec.rules.final:
+            return append_final_notice(text, spec.rules.final)
+        return text
+
+    def create_context(self) -> RunContext[Any]:  # Any: the user's own type
+        """Return the context of a function that is called between two calls of tools."""
+        return RunContext(
             deps=self.input.deps,
             usage=self.budget.used,
             messages=tuple(self.transcript),
             run_id=self.run_id,
             tainted=self.is_tainted,
         )
-        text = cast("object", "" if write is None else write(context))
-        if not isinstance(text, str):
-            raise UsageError(f"the instructions of {spec.name} returned {text!r:.100}, not a text")
-        return text
 
     def free_tool_choice(self) -> None:
         """Leave it to the model whether it calls tools, unless it may call none."""
@@ -296,6 +329,7 @@ class RunState:
             prompt_tokens=self._prompt_meter.tokens,
             counted_messages=self._prompt_meter.counted,
             agent=self.spec.name,
+            hidden_tools=tuple(self._hidden),
         )
 
     def restore(self, checkpoint: RunCheckpoint) -> None:
@@ -304,6 +338,10 @@ class RunState:
         for _ in range(checkpoint.trims):
             self.trim()
         self.close_reason = checkpoint.close_reason
+        self._recorded_hidden = checkpoint.hidden_tools
+        if self.close_reason is not None:
+            self.update_offered_tools()
+            self._offer_final_tools()
         self._prompt_meter.tokens = checkpoint.prompt_tokens
         self._prompt_meter.counted = checkpoint.counted_messages
 
@@ -313,7 +351,62 @@ class RunState:
         """Close the tools and ask for the final answer; the first reason is kept."""
         if self.close_reason is None:
             self.close_reason = reason
-            self.transcript.append(User(FINAL_ANSWER))
+            self._offer_final_tools()
+            note = format_final_call(self.final_offers) if self.final_offers else FINAL_ANSWER
+            self.transcript.append(User(note))
+
+    def _offer_final_tools(self) -> None:
+        """Leave the tools open that end the run and may be called now."""
+        rules, record = self.spec.rules, self.call_record
+        if rules is not None and rules.final and record is not None:
+            self.final_offers = rules.list_final_offers(record, self._hidden)
+            self.invalid_answers = 0
+
+    @property
+    def are_tools_open(self) -> bool:
+        """Whether the model may call a tool in this turn."""
+        if self.close_reason is not None:
+            return bool(self.final_offers)
+        return self.tool_choice != "none"
+
+    @property
+    def request_choice(self) -> ToolChoice | None:
+        """The tool choice of the next request."""
+        if self.close_reason is None:
+            return self.tool_choice
+        if not self.final_offers:
+            return "none"
+        return self.final_offers[0] if len(self.final_offers) == 1 else "required"
+
+    @property
+    def request_prompt(self) -> PromptSpec:
+        """The prompt of the next request, as the rules of the tools want it.
+
+        What a dialect shows first, the list of tools, stays the same while a run makes its steps,
+        so that the server's prefix cache hits: tools that may not be called now are only withheld
+        from the grammar, where there is one. A tool whose `offered` says no is left out.
+        """
+        rules, record = self.spec.rules, self.call_record
+        if rules is None or record is None:
+            return self.prompt
+        left_out = self._hidden
+        if self.final_offers:
+            left_out = left_out.union(rules.tools, self.tools).difference(self.final_offers)
+        withheld = rules.find_withheld(record)
+        may_answer = not (rules.final or rules.list_missing_for_answer(record))
+        key = (self.prompt, left_out, withheld, may_answer)
+        if key != self._ruled_prompt[0]:
+            prompt = replace(
+                self.prompt,
+                final=tuple(name for name in rules.final if name not in left_out),
+                withheld=withheld,
+                may_answer=may_answer or self.close_reason is not None,
+            )
+            if left_out:
+                kept = tuple(tool for tool in prompt.tools if tool.name not in left_out)
+                prompt = replace(prompt, tools=kept)
+            self._ruled_prompt = (key, prompt)
+        return self._ruled_prompt[1]
 
     @property
     def message_count(self) -> int:
@@ -326,6 +419,22 @@ class RunState:
             tools = (*self._tool_selection.update(self.transcript), *self._reader_tools)
             if tools != self.prompt.tools:
                 self.prompt = replace(self.prompt, tools=tools)
+        if self.spec.rules is not None and self.spec.rules.conditional:
+            self._update_hidden_tools(self.spec.rules.conditional)
+
+    def _update_hidden_tools(self, conditional: Sequence[Tool]) -> None:
+        """Find the tools that are not offered with the next request."""
+        if self._recorded_hidden is not None:  # the recorded turn belongs to the request of then
+            hidden, self._recorded_hidden = frozenset(self._recorded_hidden), None
+        else:
+            context = self.create_context()
+            hidden = frozenset(tool.name for tool in conditional if not is_offered(tool, context))
+        if hidden != self._hidden:
+            self._hidden = hidden
+            known = (*self.spec.registry, *self._reader_tools)
+            self.tools = {tool.name: tool for tool in known if tool.name not in hidden}
+        if self.tool_choice in hidden:
+            self.free_tool_choice()
 
     def trim(self) -> bool:
         """Shorten the largest tool results and offer `read_result`; False if none is long."""
@@ -363,6 +472,8 @@ class RunState:
             result, event = self._trimmed.offload(result, limit)
             self._offer_reader()
             self.emit_event(event)
+        if self.call_record is not None:
+            self.call_record.add(result)
         self.transcript.append(result)
 
     def _shorten_long_results(
@@ -439,16 +550,36 @@ class RunState:
         is_open = self.tool_choice in (None, "auto", "none")
         return not is_open and self.close_reason is None
 
+    @property
+    def awaited_tool(self) -> str:
+        """The name of the tool that this turn has to call; empty for any, or none."""
+        choice = self.tool_choice
+        is_named = choice not in (None, "auto", "none", "required") and self.close_reason is None
+        return str(choice) if is_named else ""
+
+    def list_next_calls(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the tools that end the run, and what is missing before one of them is called."""
+        rules, record = self.spec.rules, self.call_record
+        if rules is None or record is None:
+            return (), ()
+        offers = [name for name in rules.final if name not in self._hidden]
+        missing = [rules.list_missing(name, record) for name in offers]
+        return offers or list(rules.final), min(missing, key=len, default=())
+
+    @property
+    def ends_by_call(self) -> bool:
+        """Whether the call of a tool ends the run, and an answer in words does not."""
+        return self.spec.rules is not None and bool(self.spec.rules.final)
+
     def list_missing_steps(self) -> list[str]:
         """Return the names of the required tools that have not been called with success.
 
         None are missing once the tools are closed.
         """
-        if not self.spec.required_tools or self.close_reason:
+        rules, record = self.spec.rules, self.call_record
+        if rules is None or record is None or self.close_reason:
             return []
-        results = (m for m in self.new_messages if isinstance(m, ToolResult))
-        done = {result.name for result in results if not result.is_error}
-        return [name for name in self.spec.required_tools if name not in done]
+        return rules.list_missing_for_answer(record)
 
     def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:
         """Build the result of a run that ends without an answer.

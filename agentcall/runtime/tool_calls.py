@@ -50,12 +50,18 @@ from agentcall.runtime.planned_call import PlannedCall, refuse_call
 from agentcall.runtime.prompts import (
     DUPLICATE_PENDING,
     TOOL_CHANGED,
+    format_call_after_end,
+    format_closed_tool,
     format_duplicate_result,
+    format_first_call,
+    format_missing_calls,
+    format_most_calls,
     format_person_denial,
     format_policy_denial,
     format_repeated_call,
     format_too_many_calls,
     format_tool_call_limit,
+    format_unfinished_calls,
 )
 from agentcall.runtime.state import RunState
 from agentcall.tools.tool import RunContext
@@ -88,6 +94,7 @@ class TurnPlanner:
         )
         first_ids: dict[str, str] = {}  # by fingerprint
         planned: list[PlannedCall] = []
+        wanted = self._find_awaited_tool(repairs) if state.awaited_tool else ""
         for index, fingerprint in enumerate(fingerprints):
             repaired = repairs[index]
             if index in recorded:
@@ -100,6 +107,10 @@ class TurnPlanner:
                     item = self._refuse_repeated_call(call, fingerprint)
                 elif fingerprint in first_ids:
                     item = PlannedCall(call, "duplicate", duplicate_of=first_ids[fingerprint])
+                elif wanted:
+                    item = refuse_call(call, format_first_call(wanted))._replace(is_early=True)
+                elif state.spec.rules is not None:
+                    item = self._apply_rules(call, repaired, fingerprint, planned)
                 else:
                     item = self._decide(call, repaired, fingerprint, index)
             if fingerprint:
@@ -196,11 +207,59 @@ class TurnPlanner:
             was_approved = state.is_tainted and self._is_approved(call, tainted=False)
             reason = decision.reason or (_REAPPROVAL_REASON if was_approved else "")
             return self._ask(call, reason, fingerprint)
-        limit = state.budget.count_tool_call()
+        limit = state.budget.count_tool_call(approved=call.name in state.final_offers)
         if limit is not None:
             state.closing_reason = "max_tool_calls"
             return refuse_call(call, format_tool_call_limit(limit))
         return item
+
+    def _find_awaited_tool(self, repairs: Sequence[RepairedCall | RefusedCall]) -> str:
+        """Return the tool that the turn has to call, if it calls only others and was not told so.
+
+        A server that honours the tool choice lets no other call pass.
+        """
+        wanted = self._state.awaited_tool
+        tools = [each.tool.name for each in repairs if isinstance(each, RepairedCall)]
+        note = format_first_call(wanted)
+        new = self._messages[self._state.input.start :]
+        is_told = any(isinstance(m, ToolResult) and m.text == note for m in new)
+        return "" if is_told or wanted in tools else wanted
+
+    def _apply_rules(
+        self,
+        call: ToolCall,
+        repaired: RepairedCall,
+        fingerprint: str,
+        planned: Sequence[PlannedCall],
+    ) -> PlannedCall:
+        """Decide about a call of an agent whose tools have rules (`call_rules.py`)."""
+        state, name = self._state, call.name
+        rules, record = state.spec.rules, state.call_record
+        index, ids = len(planned), list[str]()
+        if rules is None or record is None or name not in rules.tools:
+            return self._decide(call, repaired, fingerprint, index)
+        if state.close_reason and name not in state.final_offers:
+            return refuse_call(call, format_closed_tool(state.final_offers), is_invalid=True)
+        made = [item for item in planned if item.decision in ("run", "ask")]
+        end = next((item.call.name for item in made if item.call.name in rules.final), "")
+        if end:
+            return refuse_call(call, format_call_after_end(end))
+        if rules.is_exhausted(name, record, sum(item.call.name == name for item in made)):
+            most = repaired.tool.options.most_calls or 0
+            return refuse_call(call, format_most_calls(name, most), is_invalid=True)
+        runs = {item.call.name: item.call.id for item in planned if item.decision == "run"}
+        missing = rules.list_missing(name, record)
+        uncovered = [each for each in missing if each not in runs]
+        if uncovered:
+            return refuse_call(call, format_missing_calls(name, uncovered), is_invalid=True)
+        ids += [runs[each] for each in missing]
+        if name in rules.final:
+            unsure = [i.call.name for i in planned if i.decision == "ask" or i.is_invalid]
+            if unsure:
+                return refuse_call(call, format_unfinished_calls(name, unsure))
+            ids += [item.call.id for item in planned if item.decision == "run"]
+        item = self._decide(call, repaired, fingerprint, index)
+        return item if item.decision == "refuse" else item._replace(follows=tuple(ids))
 
     def _plan_pending_call(self, pending: PendingCall, index: int) -> PlannedCall:
         """Apply a person's decision to a call that waited."""
@@ -310,7 +369,10 @@ async def execute_plan(planned: Sequence[PlannedCall], state: RunState) -> list[
             results[item.call.id] = item.result
             if item.decision == "refuse":
                 state.emit_event(ToolCallRefused(item.call, item.result))
-    paused = await execute_calls(planned, state)
+    if any(item.follows for item in planned):
+        planned, paused = await _execute_in_order(planned, state)
+    else:
+        paused = await execute_calls(planned, state)
     if paused:
         planned = [
             item._replace(decision="ask") if item.call.id in paused else item for item in planned
@@ -327,12 +389,42 @@ async def execute_plan(planned: Sequence[PlannedCall], state: RunState) -> list[
     return [item for item in planned if item.decision == "ask"]
 
 
+async def _execute_in_order(
+    planned: Sequence[PlannedCall], state: RunState
+) -> tuple[list[PlannedCall], set[str]]:
+    """Execute calls of which some are made only if others of the turn have succeeded."""
+    kept: list[PlannedCall] = []
+    waiting: list[PlannedCall] = []
+    paused: set[str] = set()
+    names = {item.call.id: item.call.name for item in planned}
+    for item in planned:
+        if item.follows:
+            paused |= await execute_calls(waiting, state)
+            waiting.clear()
+            results = {call_id: state.results.get(call_id) for call_id in item.follows}
+            failed = [names[i] for i, result in results.items() if not result or result.is_error]
+            if failed:
+                if item.decision == "run":
+                    state.budget.return_tool_call()
+                item = refuse_call(item.call, format_unfinished_calls(item.call.name, failed))
+                if item.result is not None:
+                    state.results[item.call.id] = item.result
+                    state.emit_event(ToolCallRefused(item.call, item.result))
+        kept.append(item)
+        waiting.append(item)
+    return kept, paused | await execute_calls(waiting, state)
+
+
 def _copy_result(call: ToolCall, result: ToolResult | None) -> ToolResult:
     """Return the result of the first of two equal calls for the second one."""
     if result is None:
-        return ToolResult(call.id, call.name, DUPLICATE_PENDING, is_error=True, assessed=True)
+        return ToolResult(
+            call.id, call.name, DUPLICATE_PENDING, is_error=True, assessed=True, not_called=True
+        )
     text = format_duplicate_result(result.text)
-    return replace(result, call_id=call.id, text=text, images=(), seconds=None)
+    return replace(
+        result, call_id=call.id, text=text, images=(), seconds=None, not_called=True
+    )
 
 
 def _record_turn(planned: Sequence[PlannedCall], state: RunState) -> None:

@@ -113,8 +113,20 @@ class ToolRegistry:
         return ToolRegistry(*(found for found in self if found.name not in left_out))
 
     def prefix(self, prefix: str) -> ToolRegistry:
-        """Return a registry with the same tools, each name preceded by `prefix`."""
-        return ToolRegistry(*(found.with_name(prefix + found.name) for found in self))
+        """Return a registry with the same tools, each name preceded by `prefix`.
+
+        So are the names in `after=`, if they are those of tools of this registry.
+        """
+        return ToolRegistry(*(self._with_prefix(found, prefix) for found in self))
+
+    def _with_prefix(self, found: Tool, prefix: str) -> Tool:
+        renamed = found.with_name(prefix + found.name)
+        if not found.options.after:
+            return renamed
+        before = [
+            prefix + name if name in self._tools else name for name in found.options.names_before
+        ]
+        return make_tool(renamed, after=before)
 
     def merge(self, *others: object) -> ToolRegistry:
         """Return a registry with these tools and those of the others. Raises DuplicateTool."""

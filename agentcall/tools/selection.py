@@ -21,7 +21,7 @@ from agentcall.messages import Assistant, Message, ToolCall, Transcript, User
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.search import FIND_TOOLS
 from agentcall.tools.skill import LOAD_SKILL, SkillSet
-from agentcall.tools.tool import Tool, tool
+from agentcall.tools.tool import RunContext, Tool, is_offered, tool
 
 INITIAL_COUNT, FURTHER_COUNT = 10, 5
 
@@ -59,13 +59,15 @@ class ToolFinder:
 
     def _make_find_tool(self) -> Tool:
         @tool(name=FIND_TOOLS, idempotent=True, read_only=True)
-        def find_tools(query: str) -> str:
+        def find_tools(context: RunContext, query: str) -> str:
             """Find more tools. Not all are shown: search before you say that there is none.
 
             Args:
                 query: What the tool does, in a few words, such as "convert currency".
             """
-            tools = self.search(query, FURTHER_COUNT)
+            tools = [
+                found for found in self.search(query, FURTHER_COUNT) if is_offered(found, context)
+            ]
             if not tools:
                 return "No tool has any of these words. Say in other words what the tool does."
             lines = [f"{found.name}: {found.description.partition(chr(10))[0]}" for found in tools]

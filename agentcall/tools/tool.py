@@ -55,6 +55,17 @@ class RunContext(Generic[Deps]):
 
 ApprovalFunction: TypeAlias = Callable[[RunContext[Any], Mapping[str, Any]], bool]
 """Whether a call needs approval; Any: the user's own types."""
+OfferFunction: TypeAlias = Callable[[RunContext[Any]], bool]
+"""Whether a tool is offered with the next request; Any: the type of `deps` is the user's own."""
+
+
+def is_offered(tool: Tool, context: RunContext[Any]) -> bool:  # Any: the user's own type
+    """Whether a tool's `offered` says that the model may call it. Raises UsageError."""
+    offered = tool.options.offered
+    answer = cast("object", True if offered is None else offered(context))
+    if not isinstance(answer, bool):
+        raise UsageError(f"offered= of {tool.name} returned {answer!r:.100}; return True or False")
+    return answer
 
 
 def is_async(function: object) -> bool:
@@ -77,6 +88,16 @@ def is_sync_function(function: object, count: int) -> bool:
     return True
 
 
+def get_tool_name(named: str | Callable[..., Any]) -> str:  # Any: a tool takes and gives anything
+    """Return the name of a tool that is given as itself, as its function, or as its name."""
+    if isinstance(named, str):
+        return named
+    name: object = getattr(named, "name", None) or getattr(named, "__name__", None)
+    if not (callable(named) and isinstance(name, str)):
+        raise UsageError(f"{named!r:.100} is not a tool, a function, or the name of a tool")
+    return name
+
+
 class ToolOptionArguments(TypedDict, total=False):
     """The options of a tool as keyword arguments."""
 
@@ -93,6 +114,11 @@ class ToolOptionArguments(TypedDict, total=False):
     memory: int | None
     variables: Sequence[str]
     after_crash: AfterCrash
+    final: bool
+    most_calls: int | None
+    offered: OfferFunction | None
+    after: Sequence[str | Callable[..., Any]]
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +141,13 @@ class ToolOptions:
     variables: environment variables that an isolated tool needs, in addition to PATH and the like.
     after_crash: for a call that a crash interrupted, unless it is idempotent: "tell" tells the
         model that its outcome is unknown, "ask" asks a person whether to execute it again.
+    final: its call ends the run, and is the output (docs/workflows.md).
+    most_calls: how many calls of it a run executes; the model is told about the others.
+    offered: a function of the `RunContext` that says, before each request, whether the model is
+        offered the tool and may call it; fast, without I/O.
+    after: the tools, or their names, that have to succeed in the run before it is called.
+    attempts: how often a call is made while it fails for a moment, as with a lost connection; only
+        for a tool that is idempotent or read_only.
     delegates: it is an agent with a run of its own; see `Agent.as_tool`.
     """
 
@@ -131,7 +164,27 @@ class ToolOptions:
     memory: int | None = 2 * 1024**3
     variables: Sequence[str] = ()
     after_crash: AfterCrash = "tell"
+    final: bool = False
+    most_calls: int | None = None
+    offered: OfferFunction | None = None
+    after: Sequence[str | Callable[..., Any]] = ()  # Any: a tool may take and give anything
+    attempts: int = 1
     delegates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.after:
+            object.__setattr__(self, "after", tuple(map(get_tool_name, self.after)))
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether it declares anything about when a run may call it, or whether that ends it."""
+        limits = self.most_calls is not None or self.offered is not None
+        return self.final or limits or bool(self.after)
+
+    @property
+    def names_before(self) -> Sequence[str]:
+        """The names of the tools that have to succeed before it is called: those of `after`."""
+        return cast("Sequence[str]", self.after)
 
 
 class Tool(Generic[P, R]):
@@ -158,6 +211,11 @@ class Tool(Generic[P, R]):
             _check_can_isolate(function, schema)
         if options.egress:
             _check_egress(schema, options.egress)
+        if options.attempts > 1 and not (options.idempotent or options.read_only):
+            raise UsageError(
+                f"{schema.name} has attempts={options.attempts}, which calls it again after a "
+                "failure; say that this does no harm: idempotent=True, or read_only=True"
+            )
         update_wrapper(self, _unwrap(function), updated=())
         self.__wrapped__ = function  # perhaps a bound method: its signature has no self
 
@@ -429,6 +487,20 @@ _OPTION_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "memory": (_is_above_zero, "a number of bytes above 0, or None"),
     "variables": (_are_names, "a list of names"),
     "after_crash": (lambda value: value in get_args(AfterCrash), "'tell' or 'ask'"),
+    "final": _FLAG,
+    "most_calls": (
+        lambda value: value is None or (_is_count(value) and value != 0),
+        "a number of at least 1, or None",
+    ),
+    "offered": (
+        lambda value: value is None or is_sync_function(value, 1),
+        "a function of the RunContext that is not async, or None",
+    ),
+    "after": (
+        lambda value: isinstance(value, (list, tuple)),
+        "a list of tools, or of their names",
+    ),
+    "attempts": (lambda value: _is_count(value) and value != 0, "a number of at least 1"),
 }
 
 
