@@ -422,9 +422,7 @@ def _copy_result(call: ToolCall, result: ToolResult | None) -> ToolResult:
             call.id, call.name, DUPLICATE_PENDING, is_error=True, assessed=True, not_called=True
         )
     text = format_duplicate_result(result.text)
-    return replace(
-        result, call_id=call.id, text=text, images=(), seconds=None, not_called=True
-    )
+    return replace(result, call_id=call.id, text=text, images=(), seconds=None, not_called=True)
 
 
 def _record_turn(planned: Sequence[PlannedCall], state: RunState) -> None:
