@@ -1,13 +1,13 @@
 """For all tests: no deadlines of hypothesis, Ctrl-C reaches programs, servers are forgotten."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 from command_line import Terminal
 from hypothesis import HealthCheck, settings
+from rows import forget_learned
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and (
     threading.current_thread() is threading.main_thread()
@@ -24,10 +24,8 @@ settings.load_profile("patient")
 def forget_servers(request: pytest.FixtureRequest) -> Iterator[None]:
     """Forget what was learned of a server: the next one may listen at the same port."""
     yield
-    capabilities = sys.modules.get("agentcall.models.capabilities")
-    keeps_servers = any(map(request.node.get_closest_marker, ("lmdeploy", "embedded", "servers")))
-    if capabilities is not None and not keeps_servers:
-        capabilities.clear_dialect_cache()
+    if not any(map(request.node.get_closest_marker, ("lmdeploy", "embedded", "servers"))):
+        forget_learned()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, Image, Limits, RunContext, ToolRegistry, tool
 from agentcall.errors import SchemaError, ServerFailed, UnknownModel, UsageError
@@ -220,9 +221,7 @@ async def test_an_agent_without_tools_offers_none() -> None:
     assert "tools" not in model.requests[0].body
 
 
-@pytest.mark.parametrize(
-    "tools", [add, [add], (add.function,), ToolRegistry(add), {"x": add}, iter([add])]
-)
+@each_row("tools", [add, [add], (add.function,), ToolRegistry(add), {"x": add}, iter([add])])
 async def test_tools_may_come_in_many_shapes(tools: Any) -> None:
     agent = Agent(ScriptedModel([call("add", a=1, b=1), say("2")]), tools=tools)
     assert (await agent.run("go")).usage.tool_calls == 1

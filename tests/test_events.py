@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from rows import each_row
 
 from agentcall.cli.render import LineDisplay
 from agentcall.events import (
@@ -106,7 +107,7 @@ def test_every_event_is_shown_where_it_should_be(capsys: pytest.CaptureFixture[s
         assert shown == SHOWN[type(event)], event
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+@each_row("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_an_event_has_a_json_form_with_its_name_and_fields(event: Event) -> None:
     wire = event_to_json(event)
     assert wire["type"] == type(event).__name__

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import agentcall
+from rows import each_row
 
 from agentcall import Agent, Image, messages
 from agentcall.errors import ModelRefused, UsageError
@@ -62,7 +63,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         Image.file(tmp_path)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [
         (400, "Multimodal input is not supported by this model."),

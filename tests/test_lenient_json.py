@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall.lenient_json import (
     BracketMatcher,
@@ -34,7 +34,7 @@ def test_strict_json_is_taken_as_it_is() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "value", "rule"),
     [
         ("{'a': 'b'}", {"a": "b"}, "single quotes"),
@@ -60,7 +60,7 @@ def test_each_repair_is_named(text: str, value: object, rule: str) -> None:
     assert parse_lenient_json(text) == ParsedJSON(value, rule)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     ['{"a": 1', '{"a": "x', '{"a": [1, 2}'[:-1], "[1, 2", '{"a":', '{"a": {"b": 1}', '"abc', ""],
 )
@@ -70,9 +70,7 @@ def test_a_value_that_was_cut_is_never_completed(text: str) -> None:
     assert read.is_truncated
 
 
-@pytest.mark.parametrize(
-    "text", ["{not valid json}", "not json", "add(a=2)", '{"a":}', "NaN", '{"a": }', "<a>"]
-)
+@each_row("text", ["{not valid json}", "not json", "add(a=2)", '{"a":}', "NaN", '{"a": }', "<a>"])
 def test_what_is_not_json_stays_unread(text: str) -> None:
     read = parse_lenient_json(text)
     assert isinstance(read, UnreadableJSON)

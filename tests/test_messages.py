@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall.errors import UsageError
 from agentcall.messages import (
@@ -118,7 +119,7 @@ def test_messages_and_their_json_forms_may_be_mixed() -> None:
     assert load_messages([User("a"), {"role": "user", "content": "b"}]) == (User("a"), User("b"))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("history", "words"),
     [
         ([{"role": "robot", "content": "x"}], "role 'robot'"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, Limits, RunResult, SQLiteSession, ToolRegistry, tool
 from agentcall.errors import (
@@ -92,7 +93,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@each_row("name", MISTAKES)
 def test_a_mistake_is_an_error_that_says_what_to_do(name: str) -> None:
     provoke, words = MISTAKES[name]
     with pytest.raises(UsageError) as raised:
@@ -177,7 +178,7 @@ def test_without_any_model_a_few_lines_say_what_to_do(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) <= 20
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("blocked", "statement", "words"),
     [
         ("starlette", "from agentcall.serving.openai_api import OpenAIEndpoint", "extra 'serve'"),

@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from rows import each_row
 
 from agentcall import Agent, Limits, PendingCall, RunResult
 from agentcall.cli.errors import describe_ending
@@ -140,17 +141,17 @@ def test_every_stop_reason_is_in_these_tests() -> None:
     assert set(FINISH_REASONS) == set(get_args(StopReason))
 
 
-@pytest.mark.parametrize("reason", FINISH_REASONS)
+@each_row("reason", FINISH_REASONS)
 def test_the_endpoint_has_a_finish_reason_for_every_stop_reason(reason: StopReason) -> None:
     assert get_finish_reason(replace(RESULT, stop_reason=reason)) == FINISH_REASONS[reason]
 
 
-@pytest.mark.parametrize("reason", FINISH_REASONS)
+@each_row("reason", FINISH_REASONS)
 def test_the_command_line_explains_every_stop_reason_but_final(reason: StopReason) -> None:
     assert bool(describe_ending(replace(RESULT, stop_reason=reason))) == (reason != "final")
 
 
-@pytest.mark.parametrize("reason", FINISH_REASONS)
+@each_row("reason", FINISH_REASONS)
 def test_a_span_has_a_status_for_every_stop_reason(reason: StopReason) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import Limits, ModelSettings
 from agentcall.errors import UsageError
@@ -11,14 +12,14 @@ from agentcall.errors import UsageError
 NAMES = [*Limits.__slots__]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("value", [0, -1, math.nan])
+@each_row("name", NAMES)
+@each_row("value", [0, -1, math.nan])
 def test_a_bound_that_is_not_above_zero_is_refused(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name):
         Limits(**{name: value})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_row("name", NAMES)
 def test_none_is_no_bound(name: str) -> None:
     bounds: dict[str, Any] = {name: None}
     assert getattr(Limits(**bounds), name) is None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rows import each_row
 
 from agentcall_server.architecture import ExpertLayout, read_architecture
 from agentcall_server.errors import UnknownArchitecture, UnknownModelName
@@ -79,7 +80,7 @@ def folder_of(path: Path, config: dict[str, object]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@each_row("name", PUBLISHED)
 def test_the_parameters_are_those_of_the_published_checkpoint(name: str) -> None:
     assert find_architecture(name).total_parameters == PUBLISHED[name]
 
@@ -161,7 +162,7 @@ def test_what_is_missing_is_named(key: str) -> None:
         read_architecture(ModelConfig(config, "x"), "x")
 
 
-@pytest.mark.parametrize("value", [0, -1, "many", True, 1.5, [1]])
+@each_row("value", [0, -1, "many", True, 1.5, [1]])
 def test_a_number_that_no_model_has_is_refused(value: object) -> None:
     with pytest.raises(UnknownArchitecture, match="num_hidden_layers"):
         read_architecture(ModelConfig(INTERNLM_7B | {"num_hidden_layers": value}, "x"), "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rows import each_row
 
 from agentcall_server.diagnosis import ExitInfo, FailureCause, diagnose
 
@@ -79,7 +80,7 @@ SAID: list[tuple[FailureCause, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("cause", "line", "repeated"), SAID)
+@each_row(("cause", "line", "repeated"), SAID)
 def test_the_words_tell_the_cause(cause: FailureCause, line: str, repeated: str) -> None:
     found = diagnose(ExitInfo(1, ("Loading weights", line, "  the end of a traceback")))
     assert found.cause == cause

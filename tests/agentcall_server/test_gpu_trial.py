@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from rows import each_row
 
 from agentcall_server.language_models import find_architecture
 from agentcall_server.memory_plan import MemoryPlan, PlanRequest, plan_memory
@@ -50,7 +51,7 @@ def test_each_gpu_is_read() -> None:
     assert [gpu.used // MIB for gpu in parse_readings(H200)] == [88759, 61807]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "message"),
     [
         ("No devices were found\n", "printed something unexpected"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rows import each_row
 
 from agentcall_server.cli_flags import CommandFlags, find_python, parse_help
 from agentcall_server.errors import BadValue, LMDeployUnavailable
@@ -63,7 +64,7 @@ def test_sizes_are_said_where_they_were_asked_for() -> None:
         assert value(words, "--backend") == "turbomind"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("model", "parser", "own_code"),
     [
         ("internlm/internlm2_5-20b-chat", "internlm", True),
@@ -142,7 +143,7 @@ def test_the_release_is_told_by_its_flags() -> None:
     assert infer_min_release(OLD) == LMDeployRelease(0, 5, 3)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("change", "words"),
     [
         ({"model": " "}, "no model to launch"),
@@ -166,7 +167,7 @@ def test_nonsense_is_refused_with_what_was_said(change: dict[str, object], words
         replace(SEVEN, **change)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("host", "protected", "has_key"),
     [
         ("127.0.0.1", False, False),
@@ -181,7 +182,7 @@ def test_what_others_reach_has_a_key(host: str, protected: bool, has_key: bool) 
     assert replace(SEVEN, host=host, protected=protected).has_key is has_key
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("model", "name"),
     [
         ("internlm/internlm2_5-7b-chat", "internlm2_5-7b-chat"),

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall_server.errors import BadValue
 from agentcall_server.kv_cache import BLOCK_TOKENS, make_kv_cache
@@ -67,7 +68,7 @@ def test_a_figure_measured_on_an_80_gib_card() -> None:
 # --- LMDeploy's formulas; tests/lmdeploy compares with LMDeploy itself --------------------------
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "bits", "token_bytes"),
     [
         ("internlm2_5-7b-chat", 16, 131072),
@@ -78,7 +79,7 @@ def test_a_figure_measured_on_an_80_gib_card() -> None:
         ("internlm2_5-1_8b-chat", 4, 26112),
     ],
 )
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_row("backend", BACKENDS)
 def test_bytes_of_a_token_in_the_cache(
     name: str, bits: int, token_bytes: int, backend: Backend
 ) -> None:
@@ -229,7 +230,7 @@ def test_what_an_engine_cannot_do_is_told(wish: PlanRequest, words: str) -> None
     assert words in plan_memory(wish).problems[0].message
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("change", "words"),
     [
         ({"cache": 0.0}, "between 0 and 1"),
@@ -256,7 +257,7 @@ def test_a_quantized_model_is_not_quantized_again() -> None:
         plan_memory(PlanRequest(replace(SEVEN, stored_scheme="awq"), CARD, scheme="gptq"))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wish", "changes"),
     [
         (PlanRequest(SEVEN, CARD, cache=0.4), ("--cache 0.45",)),

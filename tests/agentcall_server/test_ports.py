@@ -7,6 +7,7 @@ import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from rows import each_row
 
 from agentcall_server.ports import (
     can_listen,
@@ -44,7 +45,7 @@ def test_an_address_of_another_machine_is_an_error() -> None:
         can_listen("192.0.2.1", 0)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("host", "own", "url"),
     [
         ("127.0.0.1", True, "127.0.0.1"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_line import agentcall
+from rows import each_row
 
 from agentcall.testing import FakeServer, hang, status
 from agentcall_server.cli_flags import CommandFlags, parse_help
@@ -56,7 +57,7 @@ def test_a_routing_that_there_is_not_is_refused() -> None:
         build_proxy_command(ProxySettings(routing="fastest"), NEW)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("host", "url", "is_open"),
     [
         ("127.0.0.1", "http://127.0.0.1:8000", False),
@@ -71,7 +72,7 @@ def test_where_it_is_reached(host: str, url: str, is_open: bool) -> None:
     assert (wish.url, wish.is_public) == (url, is_open)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "url",
     [
         "http://gpu1:23333",
@@ -85,7 +86,7 @@ def test_a_node_is_known_however_it_is_written(url: str) -> None:
     assert parse_server_url(url) == "http://gpu1:23333"
 
 
-@pytest.mark.parametrize("url", ["", "ftp://gpu1", "http://", "http://gpu1:port", "http://gpu1:0"])
+@each_row("url", ["", "ftp://gpu1", "http://", "http://gpu1:port", "http://gpu1:0"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(BadValue, match="is not the address of a server"):
         parse_server_url(url)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall_server.errors import BadValue
 from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease, has_flag, parse_release
 from agentcall_server.units import GIB, format_size, parse_count, parse_size
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "size"),
     [
         ("24GiB", 24 * GIB),
@@ -30,7 +31,7 @@ def test_a_size_without_a_unit_is_refused_with_both_readings() -> None:
         parse_size("24")
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "0GiB", "24GiBs", "24 GiB free", "1e9GiB"])
+@each_row("text", ["", "GiB", "-1GiB", "0GiB", "24GiBs", "24 GiB free", "1e9GiB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(BadValue, match="24GiB"):
         parse_size(text)
@@ -41,7 +42,7 @@ def test_tokens_are_counted_in_binary_thousands(text: str, count: int) -> None:
     assert parse_count(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "32kb", "many"])
+@each_row("text", ["", "0", "-1", "32kb", "many"])
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(BadValue, match="32k"):
         parse_count(text)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall_tools.calculator import calculate, calculator
 
@@ -180,29 +181,29 @@ def test_the_cases_of_other_evaluators_are_all_here() -> None:
     assert len(THEIR_ATTACKS) >= 89
 
 
-@pytest.mark.parametrize(("expression", "value"), THEIR_VALUES)
+@each_row(("expression", "value"), THEIR_VALUES)
 def test_the_values_of_other_evaluators_are_ours(expression: str, value: float) -> None:
     answer = calculate(expression)
     assert answer == json.dumps(value) or float(answer) == value
 
 
-@pytest.mark.parametrize(("expression", "answer"), VALUES.items())
+@each_row(("expression", "answer"), VALUES.items())
 def test_a_calculation_gives_its_value(expression: str, answer: str) -> None:
     assert calculate(expression) == answer
 
 
-@pytest.mark.parametrize(("expression", "answer"), SPELLINGS.items())
+@each_row(("expression", "answer"), SPELLINGS.items())
 def test_what_people_write_is_read(expression: str, answer: str) -> None:
     assert calculate(expression) == answer
 
 
-@pytest.mark.parametrize("expression", PYTHON_VALUES)
+@each_row("expression", PYTHON_VALUES)
 def test_python_gives_the_same_value(expression: str) -> None:
     expected = eval(expression, {"math": math})
     assert math.isclose(float(calculate(expression)), expected, rel_tol=1e-13)
 
 
-@pytest.mark.parametrize("expression", [*THEIR_ATTACKS, *ATTACKS], ids=lambda text: text[:60])
+@each_row("expression", [*THEIR_ATTACKS, *ATTACKS], ids=lambda text: text[:60])
 def test_what_is_not_a_bounded_calculation_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match=r"\w+ \w+") as caught:
         calculate(expression)

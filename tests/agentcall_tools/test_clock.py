@@ -4,12 +4,13 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from rows import each_row
 
 from agentcall_tools import clock
 from agentcall_tools.timezones import find_zone
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "zone"),
     [
         ("UTC", "UTC"),
@@ -52,7 +53,7 @@ def test_every_city_of_the_table_is_a_real_zone() -> None:
         assert datetime.now(find_zone(name)[1]).tzinfo is not None
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "words"),
     [
         ("Shanghia", "close matches: Asia/Shanghai"),
@@ -82,7 +83,7 @@ def test_now_is_the_time_in_that_zone() -> None:
     assert shown.strftime("%A") == found[2]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("time", "source", "target", "answer"),
     [
         ("2025-03-01 14:30", "Tokyo", "Paris", "06:30:00 on Saturday 2025-03-01 in Europe/Paris"),
@@ -105,7 +106,7 @@ def test_a_bare_time_is_of_today() -> None:
     assert f"{today} in UTC" in clock.convert_time("14:30", "UTC", "UTC")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("time", "words"),
     [
         ("2025-03-30 02:30", "does not exist in Europe/Berlin"),
@@ -124,7 +125,7 @@ def test_a_time_that_is_none_is_refused(time: str, words: str) -> None:
         clock.convert_time(time, "Europe/Berlin", "UTC")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("start", "end", "zone", "answer"),
     [
         ("2024-02-28", "2024-03-01", "UTC", "2 days 0 hours 0 minutes 0 seconds (172800 seconds"),
@@ -143,7 +144,7 @@ def test_a_difference_counts_real_time_and_calendar(
     assert answer in clock.time_difference(start, end, zone)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("date", "days", "months", "answer"),
     [
         ("2024-12-30", 0, 0, "2024-12-30 is a Monday, ISO week 2025-W01, day 365 of 366 in 2024"),

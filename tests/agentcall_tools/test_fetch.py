@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from loopback import Handler, make_certificate, saying, serving
+from rows import each_row
 
 from agentcall_tools.fetch import Fetch, FetchError, fetch
 from agentcall_tools.http_download import DownloadLimits
@@ -45,7 +46,7 @@ async def test_a_page_is_text_below_its_title_and_address() -> None:
         assert "Cookie" not in site.requests[0].headers
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "kind", "words"),
     [
         (b'{"a": [1, 2]}', "application/json", '{"a": [1, 2]}'),
@@ -67,7 +68,7 @@ async def test_what_is_text_is_read_in_its_charset(body: bytes, kind: str, words
     assert (await fetched(saying(body, kind))).endswith(f"\n\n{words}")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "kind"),
     [
         (b"\x89PNG\r\n", "image/png"),
@@ -96,7 +97,7 @@ async def test_a_long_text_comes_in_parts() -> None:
         await fetched(handler, start=-1)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [(404, "no such page"), (403, "not open"), (429, "later"), (503, "later"), (418, "another")],
 )
@@ -121,12 +122,12 @@ def redirecting(*targets: str, status: int = 302) -> Handler:
     return handler
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@each_row("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_followed(status: int) -> None:
     assert (await fetched(redirecting("/b", "c?d=e", status=status))).endswith("/c?d=e\n\narrived")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "target",
     [
         "http://169.254.169.254/latest/meta-data/",
@@ -203,7 +204,7 @@ async def test_gzip_is_undone_also_in_several_pieces() -> None:
     assert (await fetched(zipped(gzip.compress(b"x"), "x-gzip"))).endswith("x")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "coding", "words"),
     [
         (gzip.compress(b"x" * 100)[:-9], "gzip", "is incomplete"),
@@ -297,7 +298,7 @@ async def raw(answer: bytes) -> str:
         return await LOCAL.fetch(f"http://127.0.0.1:{port}/")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "answer",
     [
         b"",

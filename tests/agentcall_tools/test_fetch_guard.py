@@ -15,6 +15,7 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall_tools.fetch import FetchError, is_allowed
 from agentcall_tools.fetch.guard import FetchGuard, parse_allowed_host
@@ -139,12 +140,12 @@ def test_there_are_as_many_forms_as_were_asked_for() -> None:
     assert len(theirs) >= 145
 
 
-@pytest.mark.parametrize("url", REFUSED, ids=lambda url: ascii(url)[:70])
+@each_row("url", REFUSED, ids=lambda url: ascii(url)[:70])
 def test_what_is_not_of_the_public_web_is_refused(url: str) -> None:
     assert not is_allowed(url)
 
 
-@pytest.mark.parametrize("url", ALLOWED, ids=lambda url: ascii(url)[:70])
+@each_row("url", ALLOWED, ids=lambda url: ascii(url)[:70])
 def test_what_is_of_the_public_web_is_allowed(url: str) -> None:
     assert is_allowed(url)
 
@@ -166,7 +167,7 @@ def test_any_text_is_a_link_that_stays_itself_or_is_refused(text: str) -> None:
     assert str(link).isascii()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("allow", "url", "is_so"),
     [
         (["127.0.0.1"], "http://127.0.0.1:5000/", True),
@@ -197,7 +198,7 @@ def test_a_user_allows_hosts_and_networks_on_purpose(
     assert is_allowed(url, allow=allow) is is_so
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("only", "url", "is_so"),
     [
         (["example.com"], "https://example.com/", True),
@@ -211,7 +212,7 @@ def test_a_user_narrows_the_web_down(only: list[str], url: str, is_so: bool) -> 
     assert is_allowed(url, only=only) is is_so
 
 
-@pytest.mark.parametrize("text", ["", "http://a.example", "a b", "10.0.0.0/99", "a.example:x", "*"])
+@each_row("text", ["", "http://a.example", "a b", "10.0.0.0/99", "a.example:x", "*"])
 def test_a_place_that_cannot_be_read_is_an_error_of_the_program(text: str) -> None:
     with pytest.raises(ValueError, match="is not a host, address or network"):
         parse_allowed_host(text)
@@ -231,7 +232,7 @@ async def test_a_name_of_the_public_internet_is_pinned_to_its_addresses() -> Non
     assert found == ["93.184.215.14", "2606:4700:4700::1111"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "address",
     ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:10.0.0.1"],
 )

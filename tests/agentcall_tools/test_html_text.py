@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall_tools.fetch.html_text import MAX_CHARACTERS, extract_page_text
 from agentcall_tools.fetch.html_tokens import EndTag, StartTag, tokenize_html
@@ -12,7 +12,7 @@ from agentcall_tools.fetch.html_tokens import EndTag, StartTag, tokenize_html
 ADDRESS = "https://example.com/docs/page"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("html", "text"),
     [
         ("<h1>One</h1><h2>Two <em>words</em></h2>text", "# One\n\n## Two words\n\ntext"),
@@ -37,7 +37,7 @@ def test_markup_becomes_text(html: str, text: str) -> None:
     assert extract_page_text(html).text == text
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("html", "text"),
     [
         ("<a href='/a?b=c&amp;d'>x <b>y</b></a>", "[x y](https://example.com/a?b=c&d)"),
@@ -55,7 +55,7 @@ def test_links_keep_their_address(html: str, text: str) -> None:
     assert extract_page_text(html, ADDRESS).text == text
 
 
-@pytest.mark.parametrize(
+@each_row(
     "html",
     [
         "a<div hidden>x<div>y</div>z</div>b",
@@ -98,7 +98,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("unit", HOSTILE, ids=ascii)
+@each_row("unit", HOSTILE, ids=ascii)
 def test_a_hostile_page_costs_no_more_than_its_length(unit: str) -> None:
     # Quadratic work would take minutes here, linear work less than a second.
     page = extract_page_text(unit * (300_000 // len(unit)), ADDRESS)

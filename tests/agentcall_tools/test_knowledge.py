@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall import Agent, tool
 from agentcall.messages import is_tainted
@@ -343,7 +344,7 @@ def test_a_document_that_is_not_there_is_told_with_those_that_are(knowledge: Kno
 # Documents and passages.
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("data", "text"),
     [
         ("上海".encode(), "上海"),

@@ -7,6 +7,7 @@ import time
 import pytest
 from aiohttp import web
 from loopback import Handler, Site, saying, serving
+from rows import each_row
 
 from agentcall import ToolRegistry
 from agentcall_tools import papers as module
@@ -70,7 +71,7 @@ async def test_no_paper_is_said_so() -> None:
     assert (await asked(feed()))[0] == "no paper fits 'attention'; try fewer or other words"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "id",
     ["1706.03762", "arXiv:1706.03762", "https://arxiv.org/abs/1706.03762", " 1706.03762 ",
      "http://arxiv.org/pdf/1706.03762.pdf"],
@@ -91,7 +92,7 @@ async def test_old_ids_and_versions_are_ids_too() -> None:
     assert site.requests[0].query["id_list"] == "hep-th/9901001v2"
 
 
-@pytest.mark.parametrize("id", ["attention", "1706", "../etc", "1706.03762&x=y", "12345.678901"])
+@each_row("id", ["attention", "1706", "../etc", "1706.03762&x=y", "12345.678901"])
 async def test_what_is_no_id_is_refused_before_a_request(id: str) -> None:
     with pytest.raises(PapersError, match=r"is not an arXiv id; write it as 1706\.03762"):
         await Papers("http://127.0.0.1:9").read_paper(id)
@@ -107,7 +108,7 @@ ERROR = "<entry><title>Error</title><summary>incorrect id format for 1</summary>
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + feed(ENTRY)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "words"),
     [
         (feed(ERROR), "refuses the query: incorrect id format"),

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from rows import each_row
 
 from agentcall import ToolRegistry
 from agentcall.runtime.executor import call_tool
@@ -18,7 +19,7 @@ from agentcall_tools.python import MAX_PRINTED, Python, PythonError, run_python
 QUICK = Python(seconds=0.5, memory=20_000_000)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("code", "text"),
     [
         ("1 + 1", "2"),
@@ -38,7 +39,7 @@ async def test_a_program_gives_what_it_prints_and_its_last_value(code: str, text
     assert run_python(code) == text
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("code", "words"),
     [
         ("print('a')\n1/0", r"a\n.*ZeroDivisionError: division by zero"),
@@ -54,7 +55,7 @@ async def test_an_error_of_the_code_is_told_with_its_traceback(code: str, words:
         run_python(code)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "code",
     [
         "open('/etc/passwd').read()",
@@ -84,7 +85,7 @@ async def test_there_is_no_way_to_files_network_or_environment(code: str) -> Non
         QUICK.run_python(code)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "code",
     [
         "while True: pass",

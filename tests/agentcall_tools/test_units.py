@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall_tools.units import convert, convert_units
 
@@ -92,13 +93,13 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "source", "target", "answer"), CONVERSIONS)
+@each_row(("value", "source", "target", "answer"), CONVERSIONS)
 def test_a_measure_is_converted(value: float, source: str, target: str, answer: float) -> None:
     number = convert(value, source, target).split(" = ")[1].split(" ")[0]
     assert math.isclose(float(number), answer, rel_tol=1e-11, abs_tol=1e-12)
 
 
-@pytest.mark.parametrize(("source", "target", "words"), REFUSALS, ids=lambda text: text[:30])
+@each_row(("source", "target", "words"), REFUSALS, ids=lambda text: text[:30])
 def test_what_is_no_conversion_is_refused(source: str, target: str, words: str) -> None:
     start = time.process_time()
     with pytest.raises(ValueError, match=words) as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 from loopback import Handler, Site, saying, serving
+from rows import each_row
 
 from agentcall import ToolRegistry
 from agentcall_tools.search import Search, SearchError
@@ -66,7 +67,7 @@ def status(code: int) -> Handler:
     return handler
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "words"),
     [
         (status(403), "needs json among the formats"),

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from command_line import agentcall
+from rows import each_row
 
 from agentcall.display import (
     format_arguments,
@@ -47,7 +47,7 @@ def test_the_doors_themselves_import_nothing_heavy() -> None:
     assert heavy & set(modules.split()) == set()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "plain"),
     [
         ("a\x1b[31mred\x1b[0m\x07", "ared"),
@@ -67,7 +67,7 @@ def test_a_line_is_cut_with_a_mark() -> None:
     assert to_single_line("one\n two", 8) == "one two"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "line"),
     [
         ('{"a": 3, "b": 5}', "a=3, b=5"),

@@ -14,6 +14,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
+from rows import each_row
 
 from agentcall import Agent, tool
 from agentcall.cli.approvals import TerminalPrompter
@@ -407,7 +408,7 @@ def test_ctrl_c_on_an_empty_line_is_told(here: Path, monkeypatch: pytest.MonkeyP
             PromptToolkitPrompter({}).read("status")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "bare"),
     [
         ('"""a"""', "a"),

@@ -21,6 +21,7 @@ from command_line import (
     kept_in,
     model_of,
 )
+from rows import each_row
 
 from agentcall import Agent, Approved, Denied, Edited, tool
 from agentcall.cli.approvals import parse_decision_options
@@ -212,7 +213,7 @@ WAITING = RunResult(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("options", "decided"),
     [
         (ResumeOptions(approve=["a"], deny=["c"]), {"a": Approved(), "c": Denied()}),
@@ -449,7 +450,7 @@ def test_a_long_call_is_shown_whole(folder: Path, opened: list[Terminal]) -> Non
     assert "".join(text.split()) in flat
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "shown"),
     [
         ('{"to": "ann", "n": 3}', 'f(to="ann", n=3)'),

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import Result
+from rows import each_row
 from typer.testing import CliRunner
 
 from agentcall.cli.server import app
@@ -64,7 +64,7 @@ def test_every_size_on_the_screen_has_its_unit() -> None:
     assert " GB" not in shown
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("words", "message"),
     [
         (["--gpu", "24"], "'24' has no unit"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import TOOLS, Terminal, agentcall
+from rows import each_row
 
 from agentcall.cli.load import load_agent, load_tools
 from agentcall.errors import UsageError
@@ -151,7 +152,7 @@ def test_the_schema_is_the_tool_object_of_openai(folder: Path) -> None:
     assert definition["function"]["parameters"]["required"] == ["a", "b"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("place", "found"),
     [
         ("mine.py", ["add", "mul", "lines", "delete", "fail", "nap"]),
@@ -198,7 +199,7 @@ def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("place", "words"),
     [
         ("calculater", "did you mean calculator?"),

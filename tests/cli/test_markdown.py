@@ -4,6 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
+from rows import each_row
 
 from agentcall.cli.markdown import MarkdownAnswerWriter, split_blocks
 from agentcall.events import AnswerDiscarded, TextDelta, ToolCallFinished
@@ -87,6 +88,6 @@ def test_text_that_is_void_is_marked_and_text_after_a_call_stands_apart() -> Non
     assert file.getvalue() == "Let me [cut]\n\nOne.\n"
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "one", TEXT, "```\na\n\nb", "- a\n\n- b\n\nc"])
+@each_row("text", ["", "\n\n", "one", TEXT, "```\na\n\nb", "- a\n\n- b\n\nc"])
 def test_blocks_are_the_whole_text(text: str) -> None:
     assert "\n".join(split_blocks(text)) == text

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from rows import each_row
 
 from agentcall.diagnostics.doctor import (
     DoctorReport,
@@ -71,7 +72,7 @@ async def test_an_examination_costs_six_requests_for_one_token() -> None:
         assert [request.body["max_tokens"] for request in server.requests] == [1] * 6
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("rules", "learned"),
     [
         (OPENAI, ()),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import agentcall
+from rows import each_row
 
 from agentcall.diagnostics.smoke import QUESTIONS, SmokeCheck, ask_question
 from agentcall.models.http_chat import HTTPChat
@@ -50,7 +51,7 @@ async def asked(server: FakeServer, name: str) -> SmokeCheck:
     return await ask_question(HTTPChat(server.url), BY_NAME[name])
 
 
-@pytest.mark.parametrize("name", list(BY_NAME))
+@each_row("name", list(BY_NAME))
 async def test_a_model_that_is_able_passes(name: str) -> None:
     with FakeServer(brain=able) as server:
         check = await asked(server, name)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall.dialects.answer_parts import MalformedCallPart, ToolCallDelta, ToolCallPart
 from agentcall.dialects.assembly import MIXED_CALLS, NAMELESS_CALL, assemble_calls
@@ -36,7 +37,7 @@ ONE, TWO, THREE = '{"a": 1}', '{"a": 2}', '{"a": 3}'
 BROKEN = ("broken", "")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pieces", "wanted"),
     [
         # calls that share an index
@@ -161,7 +162,7 @@ def test_pieces_make_the_calls_that_were_meant(
     assert calls_of(*pieces) == wanted
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pieces", "wanted"),
     [
         # in turns, without an id on each
@@ -292,7 +293,7 @@ def test_2000_streams_run_what_the_plain_answers_run_or_are_refused(
     check_streams(answer)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pieces", "wanted"),
     [
         # An empty object stands before the arguments.

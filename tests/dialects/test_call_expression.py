@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TypeAlias
 
-import pytest
+from rows import each_row
 
 from agentcall.dialects.constrained.call_expression import (
     CallPlan,
@@ -65,7 +65,7 @@ def test_a_call_fed_by_a_result_may_have_taken_a_part_of_it() -> None:
     assert ready("to_f(get('x'))", *took) == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "expected"),
     [
         ("f(1), g(2)", ["f(1)", "g(2)"]),
@@ -85,7 +85,7 @@ def test_calls_are_written_as_python_writes_them(text: str, expected: list[str])
     assert ready(text) == expected
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         "", "2 + 3", "f", "f(x)", "f(1) + 2", "x = 1", "x = y = f(1)", "x += f(1)", "a[0] = f(1)",
@@ -153,7 +153,7 @@ def test_values_go_to_the_parameters_in_order_and_by_name() -> None:
     assert PlanStep("f", (1,)).bind_arguments(["a", "b"]) == {"a": 1}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "fits"),
     [
         ("answer = add(1, 2)", True),
@@ -181,7 +181,7 @@ def test_the_pattern_grows_with_the_tools_and_no_faster() -> None:
     assert len(many) < 11 * len(few)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "result",
     [
         "The population of Paris is 2,102,650 people.",
@@ -207,7 +207,7 @@ def test_prose_and_errors_are_left_to_the_model(result: JSON) -> None:
     assert step.has_open_value
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("result", "shown"),
     [
         (4, "mul(3, 4)"),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 
 import pytest
 from pydantic import BaseModel, Field
+from rows import each_row
 
 from agentcall import tool
 from agentcall.dialects.answer_parts import (
@@ -117,7 +118,7 @@ def rendered(messages: Sequence[Message]) -> list[JSONObject]:
 # --- what is offered ---
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("offer", "choice", "expected"),
     [
         (OFFER, "auto", ["plan", "add", "price", "today", "chat", "answer"]),
@@ -247,7 +248,7 @@ READ: list[tuple[str, list[tuple[str, dict[str, JSON]]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "calls"), READ)
+@each_row(("text", "calls"), READ)
 def test_calls_are_read(text: str, calls: list[tuple[str, dict[str, JSON]]]) -> None:
     for pieces in ([text], list(text), [text[i : i + 3] for i in range(0, len(text), 3)]):
         _, parts = read(pieces)
@@ -260,7 +261,7 @@ def test_a_plan_is_the_thinking() -> None:
     assert parts[0] == ThinkingPart("add(1, 2)")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "said"),
     [
         ('{"answer": "8"}', "8"),
@@ -305,17 +306,15 @@ def test_an_answer_cut_by_its_length_is_what_came() -> None:
     assert read(['{"answer": "It is \\u4e'], finish="length") == ("It is ", [])
 
 
-@pytest.mark.parametrize("finish", ["length", None])
-@pytest.mark.parametrize(
-    "text", ['{"name": "add", "arguments": {"a": 1', '{"plan": "add(1, price(\'t', '{"na']
-)
+@each_row("finish", ["length", None])
+@each_row("text", ['{"name": "add", "arguments": {"a": 1', '{"plan": "add(1, price(\'t', '{"na'])
 def test_what_was_cut_is_malformed_and_never_called(text: str, finish: str | None) -> None:
     said, parts = read([text], finish=finish)
     assert said == ""
     assert parts == [MalformedCallPart(text, "it was cut off")]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "reason"),
     [
         ('{"plan": "2 + 3"}', "not made of calls"),
@@ -518,7 +517,7 @@ def test_a_question_in_chinese_is_answered_in_chinese() -> None:
     assert str(later[1][0].content).endswith("computed step by step. 用中文回答。")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "messages",
     [
         TOLD[:3],
@@ -578,7 +577,7 @@ def test_a_call_that_differs_from_the_plan_in_a_result_counts() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("message", "content"),
     [
         (Assistant("你好"), '{"answer": "你好"}'),

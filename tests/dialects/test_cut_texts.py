@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rows import each_row
 from tool_call_formats import FORMATS, bare, dumps, pythonic, qwen_coder, tagged
 
 from agentcall import tool
@@ -175,7 +176,7 @@ def run_of(text: str, family: str | None = None) -> list[tuple[str, dict[str, An
     return [(one.tool.name, one.values) for one in mended if not isinstance(one, RefusedCall)]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "before"),
     [
         (name, before)
@@ -197,7 +198,7 @@ def test_no_prefix_of_a_call_runs_but_where_its_end_alone_is_missing(
     assert run_of(before + text)[-1] == ("wipe", WIPE)
 
 
-@pytest.mark.parametrize("name", sorted(ALL))
+@each_row("name", sorted(ALL))
 def test_no_prefix_of_a_call_runs_with_other_arguments(name: str) -> None:
     for called, arguments in (("wipe", WIPE), ("note", {"text": "a {b} `c`, d: [e"})):
         text = ALL[name](called, arguments)
@@ -206,7 +207,7 @@ def test_no_prefix_of_a_call_runs_with_other_arguments(name: str) -> None:
             assert ran in ([], [(called, arguments)]), text[:end]
 
 
-@pytest.mark.parametrize("name", sorted(ALL))
+@each_row("name", sorted(ALL))
 def test_of_two_calls_the_first_alone_runs_while_the_second_is_cut(name: str) -> None:
     first, second = ALL[name]("note", {"text": "a"}), ALL[name]("wipe", WIPE)
     for end in range(len(second)):

@@ -4,6 +4,7 @@ import json
 from typing import cast
 
 import pytest
+from rows import each_row
 
 from agentcall.dialects.answer_parts import (
     MalformedCallPart,
@@ -122,7 +123,7 @@ SPECIAL = [
 ]
 
 
-@pytest.mark.parametrize("token", SPECIAL)
+@each_row("token", SPECIAL)
 def test_no_text_of_others_keeps_a_special_token(token: str) -> None:
     text = f"a{token}b"
     call = ToolCall("1", f"x{token}", json.dumps({"text": text}))
@@ -181,8 +182,8 @@ def test_a_call_with_its_end_is_the_same() -> None:
     assert read(CALL + CLOSE, "stop") == [ADDED]
 
 
-@pytest.mark.parametrize("finish", ["length", None])
-@pytest.mark.parametrize("cut", [CALL[:-1], CALL[:-8], CALL[: len(PLUGIN)], PLUGIN[:-2]])
+@each_row("finish", ["length", None])
+@each_row("cut", [CALL[:-1], CALL[:-8], CALL[: len(PLUGIN)], PLUGIN[:-2]])
 def test_a_call_that_was_cut_is_malformed_and_not_shown(cut: str, finish: str | None) -> None:
     parts = read(f"Yes.{cut}", finish)
     assert said(parts) == "Yes."

@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall import dialects
 from agentcall.dialects.answer_parts import (
@@ -40,7 +41,7 @@ def parts(text: str, size: int = 0, finish: str | None = "stop") -> list[Message
 # --------------------------------------------------------------------------- text stays text
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         "The tool add(a=2, b=3) adds two numbers.",
@@ -182,7 +183,7 @@ def test_a_call_comes_out_as_soon_as_its_end_is_seen() -> None:
 # --------------------------------------------------------------------------- thinking
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "thinking", "said"),
     [
         ("<think>\nHm.\n</think>\n\nHello", "Hm.", "Hello"),
@@ -306,7 +307,7 @@ LONG = "x = \"he said\" \\ 'it' </tool_call>\n" * 6000
 QUOTES = json.dumps({"t": '"' * 90_000})
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         f'<tool_call>{{"name": "add", "arguments": {json.dumps({"t": LONG})}}}</tool_call>',

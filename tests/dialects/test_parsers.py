@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from rows import each_row
 from tool_call_formats import (
     FORMATS,
     JSON_FORMATS,
@@ -128,16 +129,16 @@ def test_a_whole_answer_that_is_a_call_is_read_back_in_any_pieces(
     assert calls(read_text(cut(data, text), [tool(arguments)])) == [("get_weather", arguments)]
 
 
-@pytest.mark.parametrize("beside", ["I call {}", "{} gives the weather.", "{}\nDone.", "{} -> 4"])
-@pytest.mark.parametrize("name", sorted(WHOLE_FORMATS))
+@each_row("beside", ["I call {}", "{} gives the weather.", "{}\nDone.", "{} -> 4"])
+@each_row("name", sorted(WHOLE_FORMATS))
 def test_what_is_only_a_part_of_an_answer_is_text(name: str, beside: str) -> None:
     text = beside.format(WHOLE_FORMATS[name]("search", {"q": "x"}))
     for pieces in (text, list(text)):
         assert read_text(pieces, TOOLS) == ParsedResponse(text)
 
 
-@pytest.mark.parametrize("finish", ["length", None])
-@pytest.mark.parametrize("name", sorted(WHOLE_FORMATS))
+@each_row("finish", ["length", None])
+@each_row("name", sorted(WHOLE_FORMATS))
 def test_a_whole_answer_that_was_cut_is_no_call(name: str, finish: str | None) -> None:
     text = WHOLE_FORMATS[name]("search", {"q": "a {b} c", "n": 12})
     for end in range(len(text.rstrip("\n` )"))):
@@ -146,7 +147,7 @@ def test_a_whole_answer_that_was_cut_is_no_call(name: str, finish: str | None) -
         assert not any(isinstance(part, ToolCallPart) for part in parts)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         "result = search(q='x')",
@@ -167,7 +168,7 @@ def test_code_that_is_more_than_calls_is_text(text: str) -> None:
     assert read_text(text, TOOLS) == ParsedResponse(text)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         'search(q="x")\nadd(a=2, b=3)',
@@ -192,7 +193,7 @@ def test_an_answer_of_several_calls_as_code(text: str) -> None:
 SEARCH = '{"name": "search", "arguments": {"q": "x"}}'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "rest"),
     [
         (f"{SEARCH} // to find it", "// to find it"),
@@ -231,7 +232,7 @@ def test_further_ways_to_write_a_call(text: str, rest: str) -> None:
         assert (reading.text, reading.broken) == (rest, ())
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         f"{SEARCH} is how a search looks.",
@@ -251,7 +252,7 @@ def test_what_only_mentions_a_call_is_text(text: str) -> None:
         assert read_text(pieces, TOOLS) == ParsedResponse(text)
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@each_row("name", sorted(FORMATS))
 def test_text_before_and_behind_is_kept_in_order(name: str) -> None:
     text = FORMATS[name]("search", {"q": "x"})
     reader = create_text_reader(TOOLS)
@@ -261,7 +262,7 @@ def test_text_before_and_behind_is_kept_in_order(name: str) -> None:
     assert collect_parts(parts).text.split() == ["Let", "me", "see.", "Done."]
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@each_row("name", sorted(FORMATS))
 def test_several_calls_come_out_in_order(name: str) -> None:
     one, other = FORMATS[name]("search", {"q": "x"}), FORMATS[name]("add", {"a": 2, "b": 3})
     wanted = [("search", {"q": "x"}), ("add", {"a": 2, "b": 3})]
@@ -269,8 +270,8 @@ def test_several_calls_come_out_in_order(name: str) -> None:
     assert read_text(f"{one}\n{other}", TOOLS) == read_text(list(f"{one}\n{other}"), TOOLS)
 
 
-@pytest.mark.parametrize("finish", ["length", None])
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@each_row("finish", ["length", None])
+@each_row("name", sorted(FORMATS))
 def test_no_true_prefix_of_a_call_gives_a_call(name: str, finish: str | None) -> None:
     text = FORMATS[name]("search", {"q": "a {b} c", "n": 12})
     whole = len(text.rstrip("\n` "))
@@ -296,7 +297,7 @@ SOFT_FORMATS = {
 """Formats whose markup may be text as well."""
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - SOFT_FORMATS))
+@each_row("name", sorted(set(FORMATS) - SOFT_FORMATS))
 def test_markup_never_reaches_the_user(name: str) -> None:
     text = FORMATS[name]("search", {"q": "x"})
     for end in range(len(text) + 1):
@@ -363,8 +364,8 @@ ENGINES: list[tuple[str, list[tuple[str, dict[str, Any]]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "wanted", "said"), ENGINES)
-@pytest.mark.parametrize("family", [None, "internlm"])
+@each_row(("text", "wanted", "said"), ENGINES)
+@each_row("family", [None, "internlm"])
 def test_internlm_as_the_engines_test_it(
     text: str, wanted: list[tuple[str, object]], said: str, family: str | None
 ) -> None:
@@ -423,7 +424,7 @@ SCHEMA = Offer(
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("key", "written", "wanted"),
     [
         ("n", "3", 3),
@@ -458,7 +459,7 @@ def test_llama_31_custom_functions_are_read() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         '<function name="add"><parameter name="a">2</parameter></function>',

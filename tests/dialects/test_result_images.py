@@ -14,6 +14,7 @@ import orjson
 import pytest
 from isolated_tools import PIXEL
 from isolated_tools import picture as isolated_picture
+from rows import each_row
 
 from agentcall import Agent, Image, tool
 from agentcall.approvals import Approved
@@ -72,7 +73,7 @@ def photo() -> Image:
 Point = namedtuple("Point", "x y")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "text"),
     [
         (Image(URL), f"[image 1: {NOTE}]"),
@@ -161,8 +162,8 @@ def _part(url: str) -> dict[str, object]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("stream", [False, True])
+@each_row("dialect", DIALECTS)
+@each_row("stream", [False, True])
 async def test_a_model_that_reads_only_text_gets_a_line(dialect: str, *, stream: bool) -> None:
     refusal = http_status(400, body=openai_error("m is not a multimodal model"))
     with FakeServer([call("shot"), refusal, say("no idea")]) as server:
@@ -190,8 +191,8 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
-@pytest.mark.parametrize("stream", [False, True])
+@each_row("refusal", REFUSALS)
+@each_row("stream", [False, True])
 async def test_a_server_that_refuses_the_image_is_asked_without(
     refusal: Any, *, stream: bool
 ) -> None:
@@ -295,9 +296,7 @@ async def test_an_error_may_have_an_image() -> None:
     assert URL in str(carrier)
 
 
-@pytest.mark.parametrize(
-    "prompt", [PIXEL, Image(URL), Drawing(), ["What?", PIXEL], ("What?", Drawing())]
-)
+@each_row("prompt", [PIXEL, Image(URL), Drawing(), ["What?", PIXEL], ("What?", Drawing())])
 async def test_a_question_may_have_an_image_in_any_form(prompt: Any) -> None:
     model = ScriptedModel([say("a dot")])
     await Agent(model).run(prompt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rows import each_row
 from tool_call_formats import FORMATS
 
 from agentcall import Agent, tool
@@ -84,7 +85,7 @@ def test_every_tag_is_tried_here() -> None:
 # --------------------------------------------------------------------------- calls before an end
 
 
-@pytest.mark.parametrize(("opener", "closer"), PAIRS)
+@each_row(("opener", "closer"), PAIRS)
 def test_a_call_before_an_end_of_thinking_is_none(opener: str, closer: str) -> None:
     thought = f"Perhaps {WIPE} would do, but no."
     for begin in (opener, ""):
@@ -93,7 +94,7 @@ def test_a_call_before_an_end_of_thinking_is_none(opener: str, closer: str) -> N
         assert read_both(f"{begin}{thought}{closer}Done.") == ParsedResponse("Done.", thought)
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@each_row("name", sorted(FORMATS))
 def test_a_call_of_any_family_before_an_end_of_thinking_is_none(name: str) -> None:
     thought = FORMATS[name]("wipe", {"pattern": "*"})
     for text in (f"Perhaps\n{thought}\nbut no.", f"{thought}\n"):
@@ -103,7 +104,7 @@ def test_a_call_of_any_family_before_an_end_of_thinking_is_none(name: str) -> No
             assert "wipe" in reading.thinking
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "wanted"),
     [
         # begun once more inside
@@ -148,10 +149,8 @@ def test_a_call_that_is_thought_of_takes_no_other_call_out_of_its_arguments() ->
 # --------------------------------------------------------------------------- no end at all
 
 
-@pytest.mark.parametrize("finish", ["length", None, "stop"])
-@pytest.mark.parametrize(
-    "text", [f"<think>Perhaps {WIPE} would do, but no", f"<think>{WIPE}, then {WIPE} or so"]
-)
+@each_row("finish", ["length", None, "stop"])
+@each_row("text", [f"<think>Perhaps {WIPE} would do, but no", f"<think>{WIPE}, then {WIPE} or so"])
 def test_a_call_in_thinking_without_end_is_none(text: str, finish: str | None) -> None:
     reader = create_text_reader(TOOLS)
     reading = collect_parts([*reader.feed(text), *reader.close(finish)])
@@ -195,7 +194,7 @@ def test_void_parts_are_reported_with_the_tag_that_the_template_wrote() -> None:
     assert (part.text, part.opener) == (f"Hm {WIPE}", "[THINK]")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "wanted"),
     [
         ("Done.", ParsedResponse("Done.")),

@@ -6,6 +6,7 @@ import json
 from typing import Any, cast
 
 import pytest
+from rows import each_row
 
 from agentcall.errors import ModelRefused, ServerFailed
 from agentcall.messages import JSON
@@ -154,7 +155,7 @@ ORDER_WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("status", "words"), ORDER_WORDS)
+@each_row(("status", "words"), ORDER_WORDS)
 def test_roles_that_must_alternate_are_joined_and_bridged(status: int, words: object) -> None:
     sent = body(SYSTEM, SYSTEM, USER, CALL, RESULT, NEXT, NEXT, tools=[TOOL])
     name, adapted = change(words, sent, status)
@@ -165,7 +166,7 @@ def test_roles_that_must_alternate_are_joined_and_bridged(status: int, words: ob
     assert adapted["tools"] == [TOOL]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "words",
     [
         "After a tool message an assistant message is expected",
@@ -181,7 +182,7 @@ def test_words_about_roles_that_are_not_known_are_tried_as_an_order(words: str) 
     assert roles(adapted) == "system user assistant tool assistant user"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [
         (400, "System role not supported"),
@@ -204,7 +205,7 @@ def test_instructions_stand_before_the_first_question(status: int, words: str) -
     assert messages_of(adapted) == [{"role": "user", "content": "Be kind.\n\nWhat is 2 + 3?"}]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "words",
     [
         "System message must be at the beginning.",
@@ -226,7 +227,7 @@ def test_system_messages_are_joined_at_the_beginning(words: str) -> None:
     assert messages_of(adapted)[0]["content"] == "Be kind.\n\nBe kind."
 
 
-@pytest.mark.parametrize(
+@each_row(
     "words",
     [
         "Conversation roles must alternate user/assistant/user/assistant/...",
@@ -248,7 +249,7 @@ def test_results_are_sent_as_text_where_the_template_has_no_tool_role(words: str
     assert adapted["tools"] == [TOOL]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [
         (400, 'messages[2]: "name" is not supported'),
@@ -297,7 +298,7 @@ def test_results_are_sent_without_a_name_where_it_is_refused(status: int, words:
     assert "name" not in messages_of(adapted)[2]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "words",
     [
         "Tool call IDs should be alphanumeric strings with length 9!",
@@ -388,7 +389,7 @@ FIELD_WORDS: list[tuple[int, object, str, JSON, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "words", "field", "value", "renamed"), FIELD_WORDS)
+@each_row(("status", "words", "field", "value", "renamed"), FIELD_WORDS)
 def test_a_field_that_is_refused_is_left_out_or_renamed(
     status: int, words: object, field: str, value: JSON, renamed: str
 ) -> None:
@@ -422,7 +423,7 @@ def test_a_response_format_is_given_up_step_by_step() -> None:
     assert formats == [{"type": "json_object"}, None]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("words", "streams", "expected"),
     [
         ("This model only support stream mode, please enable the stream parameter", False, True),
@@ -453,7 +454,7 @@ def test_streams_are_used_only_as_the_server_has_them(
     assert adapted["tools"] == [TOOL]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [
         (400, "registry.ollama.ai/library/gemma:2b does not support tools"),
@@ -474,7 +475,7 @@ def test_tools_are_given_up_where_the_words_say_so(status: int, words: str) -> N
     assert "tools" not in adapted
 
 
-@pytest.mark.parametrize(("status", "words"), [*ORDER_WORDS, (400, "tool_calls[0].id: too short")])
+@each_row(("status", "words"), [*ORDER_WORDS, (400, "tool_calls[0].id: too short")])
 def test_no_other_refusal_gives_tools_up_once_they_worked(status: int, words: object) -> None:
     learned = LearnedAdaptations()
     sent = body(USER, CALL, RESULT, NEXT, tools=[TOOL])
@@ -517,7 +518,7 @@ def test_thinking_is_not_sent_back_where_it_is_refused(words: str) -> None:
     assert messages_of(adapted)[1] == ANSWER
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [
         (400, "multimodal input is not supported for this model"),
@@ -596,7 +597,7 @@ def test_a_conversation_that_must_end_with_the_user_does() -> None:
     assert roles(adapted) == "user assistant user"
 
 
-@pytest.mark.parametrize("row", ADAPTATIONS, ids=lambda row: row.name)
+@each_row("row", ADAPTATIONS, ids=lambda row: row.name)
 def test_a_row_changes_a_request_only_once(row: Any) -> None:
     sent = body(SYSTEM, PHOTO, CALL, RESULT, NEXT, ANSWER, SYSTEM, tools=[TOOL], stream=True)
     once = row.change(sent)
@@ -637,7 +638,7 @@ def test_a_question_that_begins_as_the_refusal_does_is_not_an_echo() -> None:
     assert change("System role not supported", sent)[0] == "no system role"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [
         (400, "The response was filtered due to Azure OpenAI's content management policy: user"),

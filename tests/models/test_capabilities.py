@@ -1,6 +1,7 @@
 """What is learned of a server by asking it."""
 
 import pytest
+from rows import each_row
 
 from agentcall.errors import ModelRefused, RateLimited, UnknownModel
 from agentcall.models.capabilities import (
@@ -25,7 +26,7 @@ from agentcall.testing import (
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wanted", "served", "found"),
     [
         (None, ["a", "b"], "a"),

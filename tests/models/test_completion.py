@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall.dialects.answer_parts import MessageDelta, ToolCallDelta
 from agentcall.errors import BadAnswer, ModelRefused
@@ -35,7 +36,7 @@ def test_a_chunk_without_choices_is_the_usage() -> None:
     assert (piece.delta, piece.finish_reason, piece.usage) == (MessageDelta(), None, TokenCounts(3))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "expected"),
     [
         (
@@ -109,7 +110,7 @@ def test_a_finish_reason_that_is_no_word_is_none(finish: Any) -> None:
     assert parse_chunk({"choices": [{"delta": {}, "finish_reason": finish}]}).finish_reason is None
 
 
-@pytest.mark.parametrize("role", ["user", "system", "tool", "function", "developer"])
+@each_row("role", ["user", "system", "tool", "function", "developer"])
 def test_the_role_of_another_is_no_answer(role: str) -> None:
     with pytest.raises(BadAnswer, match=role):
         parse_completion(message(role=role, content="hi"))
@@ -144,7 +145,7 @@ def test_an_error_that_may_pass_in_place_of_an_answer_is_a_bad_answer(body: Any)
             read(body)
 
 
-@pytest.mark.parametrize("body", [None, [], "x", 3, True])
+@each_row("body", [None, [], "x", 3, True])
 def test_what_is_no_object_is_no_answer(body: Any) -> None:
     with pytest.raises(BadAnswer, match="JSON object"):
         parse_completion(body)
@@ -166,7 +167,7 @@ def test_cached_tokens_are_counted() -> None:
     assert parse_usage({"usage": usage}) == TokenCounts(9, None, 8)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("data", "value"),
     [
         (b'"a"', "a"),
@@ -181,7 +182,7 @@ def test_json_is_read_leniently(data: bytes, value: object) -> None:
     assert found == value or value is None
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"<p>", b"\xff", b"[" * 100_000])
+@each_row("data", [b"", b"{", b"<p>", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         decode_json(data)

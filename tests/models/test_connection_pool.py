@@ -6,8 +6,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-import pytest
 from asking import heard, question
+from rows import each_row
 
 from agentcall.models import http
 from agentcall.models.http_chat import HTTPChat
@@ -59,7 +59,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@each_row("way", WAYS)
 def test_no_way_to_run_leaves_a_warning(way: str) -> None:
     with FakeServer([forever(say("hi"))]) as server:
         program = PROGRAM.format(body=WAYS[way])

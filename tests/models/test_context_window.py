@@ -1,6 +1,7 @@
 """How long the window is and which version answers, on each kind of server."""
 
 import pytest
+from rows import each_row
 
 from agentcall.models.capabilities import ServerCapabilities, identify_server
 from agentcall.models.context_window import fetch_context_window, fetch_version, find_longest_step
@@ -75,7 +76,7 @@ def test_the_histogram_of_prompts_ends_at_the_window() -> None:
     assert find_longest_step("") is None
 
 
-@pytest.mark.parametrize("server", ["vllm", "llama.cpp", "ollama", "openai", "lmdeploy"])
+@each_row("server", ["vllm", "llama.cpp", "ollama", "openai", "lmdeploy"])
 async def test_a_window_that_a_server_does_not_tell_is_not_known(server: str) -> None:
     with FakeServer() as fake:
         assert (

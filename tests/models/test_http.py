@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from asking import heard, question
 from loopback import make_certificate, saying, serving
+from rows import each_row
 
 from agentcall.errors import ModelRefused, ModelUnreachable, UsageError
 from agentcall.models.http import HTTPEndpoint
@@ -51,7 +52,7 @@ def test_a_header_that_http_cannot_carry_is_refused(headers: dict[str, str]) -> 
         HTTPEndpoint("http://h/v1", headers=headers)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("options", "message"),
     [
         ({"timeout": 0}, r"timeout=0: it has to be above 0 \(seconds\)"),
@@ -90,8 +91,8 @@ async def test_an_answer_with_very_long_headers_is_read() -> None:
 # Redirects
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
+@each_row("stream", [False, True])
+@each_row(
     ("code", "location", "target"),
     [
         (301, "https://gpu.example/v1/chat/completions", "https://gpu.example/v1"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from asking import heard, question
+from rows import each_row
 
 from agentcall.errors import ModelError, UnknownModel
 from agentcall.models.http import HTTPEndpoint
@@ -13,7 +14,7 @@ from agentcall.testing import FakeServer, Reply, forever, say
 from agentcall.testing.faults import drop, html, never, status
 
 
-@pytest.mark.parametrize(
+@each_row(
     "name",
     [
         "nomic-embed-text:latest",
@@ -39,7 +40,7 @@ def test_a_model_that_does_not_chat_is_known_by_its_name(name: str) -> None:
     assert not is_chat_model({"id": name})
 
 
-@pytest.mark.parametrize(
+@each_row(
     "name",
     [
         "internlm2_5-7b-chat",
@@ -61,7 +62,7 @@ def test_a_model_that_chats_is_known_by_its_name(name: str) -> None:
     assert is_chat_model({"id": name})
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("card", "chats"),
     [
         ({"type": "embeddings"}, False),
@@ -101,7 +102,7 @@ def test_a_server_without_a_model_that_chats_says_so() -> None:
         match_model(None, listing, "http://h/v1")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wanted", "listed", "is_same"),
     [
         ("some-7b", "some-7b", True),
@@ -131,7 +132,7 @@ def test_a_name_means_the_model_whose_path_ends_in_it(
             match_model(wanted, listing, "http://h/v1")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "page",
     [
         status(403, body={"error": {"message": "Missing scopes: api.model.read"}}),

@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, Limits, tool
 from agentcall.dialects.dialect import PromptSpec
@@ -68,8 +69,8 @@ async def run(agent: Agent, messages: object = (), *, streamed: bool) -> list[ob
     return list(events[-1].result.messages)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("dialect", ["native", "internlm", "internlm-named", "constrained"])
+@each_row("streamed", [False, True], ids=["whole", "streamed"])
+@each_row("dialect", ["native", "internlm", "internlm-named", "constrained"])
 async def test_each_request_begins_with_the_bytes_of_the_one_before(
     dialect: str, streamed: bool
 ) -> None:

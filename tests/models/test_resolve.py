@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from asking import heard, question
+from rows import each_row
 
 from agentcall import Agent
 from agentcall.errors import UnknownModel, UsageError
@@ -145,7 +146,7 @@ def test_shorthands_of_local_servers_are_told_apart_from_commas_in_names() -> No
     ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wrong", "hint"),
     [
         ("ollma:qwen3:8b", "did you mean ollama:qwen3:8b?"),
@@ -171,7 +172,7 @@ def test_no_password_of_a_wrong_shorthand_is_repeated() -> None:
     assert "hidden" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "gpt-12", "localhost:8000", "ftp://h", "lm-deploy:x"])
+@each_row("name", ["", "gpt-12", "localhost:8000", "ftp://h", "lm-deploy:x"])
 def test_a_shorthand_that_means_nothing_is_refused_with_those_that_do(name: str) -> None:
     with pytest.raises(UnknownModel, match="http://host:port/v1"):
         resolve_model(name)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 from datetime import datetime, timezone
 
-import pytest
+from rows import each_row
 
 from agentcall.errors import (
     ContextOverflow,
@@ -24,7 +24,7 @@ from agentcall.models.errors import (
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "kind"),
     [
         (400, ModelRefused),
@@ -44,7 +44,7 @@ def test_the_status_says_the_kind(status: int, kind: type[ModelRefused]) -> None
     assert type(parse_error_response(status, {"error": {"message": "no"}})) is kind
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words"),
     [(401, "API key"), (403, "API key"), (404, "/v1"), (405, "/v1"), (413, "larger")],
 )
@@ -52,7 +52,7 @@ def test_an_error_says_what_to_do(status: int, words: str) -> None:
     assert words in str(parse_error_response(status, "no"))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "words"),
     [
         ({"error": {"message": "a"}}, "a"),
@@ -82,7 +82,7 @@ def test_a_body_is_cut() -> None:
     assert len(parse_error_response(400, b"y" * 5000).body) == 1024
 
 
-@pytest.mark.parametrize(
+@each_row(
     "words",
     [
         "Input length (5000) must be smaller than the model context length (4096).",
@@ -97,7 +97,7 @@ def test_a_body_is_cut() -> None:
         "input tokens 5000 > 4096: tokens limit exceeded",
     ],
 )
-@pytest.mark.parametrize("status", [400, 413, 500])
+@each_row("status", [400, 413, 500])
 def test_an_overflow_is_known_by_its_words(words: str, status: int) -> None:
     assert isinstance(parse_error_response(status, {"error": {"message": words}}), ContextOverflow)
 
@@ -115,7 +115,7 @@ def test_a_server_that_speaks_of_its_context_is_not_overflown() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("header", "seconds"),
     [
         (None, None),
@@ -164,7 +164,7 @@ def test_an_excerpt_is_one_short_line() -> None:
     assert shorten_body({"x": "世"}) == '{"x": "世"}'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "words", "is_gone"),
     [
         (404, 'model "old" not found, try pulling it first', True),

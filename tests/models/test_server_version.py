@@ -1,6 +1,7 @@
 """How old an LMDeploy is, by what its OpenAPI document or its paths say."""
 
 import pytest
+from rows import each_row
 
 from agentcall.messages import JSON
 from agentcall.models.http import HTTPEndpoint
@@ -31,7 +32,7 @@ def document(fields: str, paths: list[str]) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("text", FIELDS)
+@each_row("text", FIELDS)
 async def test_the_fields_of_a_chat_request_tell_the_age(text: str) -> None:
     with FakeServer(pages={"/openapi.json": document(FIELDS[text], [])}) as server:
         assert (await detect_lmdeploy_version(HTTPEndpoint(server.url))).text == text
@@ -53,14 +54,12 @@ async def test_paths_part_the_ages_that_have_the_same_fields(
         assert await detect_lmdeploy_version(HTTPEndpoint(server.url)) == age
 
 
-@pytest.mark.parametrize(
-    "page", [None, [], {}, {"paths": {"/v1/models": {}}}, {"components": None}]
-)
+@each_row("page", [None, [], {}, {"paths": {"/v1/models": {}}}, {"components": None}])
 def test_a_document_of_something_else_tells_no_age(page: JSON) -> None:
     assert infer_version(page) == ServerVersion()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("there", "text"),
     [
         (["/v1/responses", "/v1/messages", "/is_sleeping", "/generate"], "0.16 or later"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, RunResult, tool
 from agentcall.events import RunFinished
@@ -55,8 +56,8 @@ def count_repeats(requests: list[dict[str, object]]) -> int:
     return max(map(texts.count, texts))
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("text", [HERMES, QWEN, LFM, f"I look it up.\n{HERMES}"])
+@each_row("stream", [False, True])
+@each_row("text", [HERMES, QWEN, LFM, f"I look it up.\n{HERMES}"])
 async def test_the_text_in_the_error_is_read_as_the_models_own(stream: bool, text: str) -> None:
     result, requests = await play(stream, unparsed(text), say("It is 4 euros."))
     assert (CALLS, result.output) == (["tea"], "It is 4 euros.")
@@ -72,8 +73,8 @@ async def test_whole_calls_behind_text_that_the_server_parsed_are_read(
     assert (CALLS, result.output, len(requests)) == (["tea"], "It is 4 euros.", 2)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
+@each_row("stream", [False, True])
+@each_row(
     "text",
     [
         f'{HERMES}"}}}}</tool_call>',  # a call inside of an argument
@@ -92,8 +93,8 @@ async def test_the_end_of_an_answer_that_is_no_whole_call_is_reported(
     assert "could not be read" in json.dumps(requests[1])
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
+@each_row("stream", [False, True])
+@each_row(
     ("code", "message"),
     [
         (500, "Failed to parse tool call arguments as JSON: [json.exception.parse_error.101] x"),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from rows import each_row
 
 from agentcall.errors import UsageError
 from agentcall.models.url import add_v1_path, format_authorization, join_url, parse_url, redact_url
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "clean", "key"),
     [
         ("http://h:1/v1", "http://h:1/v1", ""),
@@ -26,7 +27,7 @@ def test_an_address_is_made_regular_and_freed_of_its_key(url: str, clean: str, k
     assert (known.url, known.api_key) == (clean, key)
 
 
-@pytest.mark.parametrize("url", ["", "h", "localhost:8000", "ftp://h", "http://", "http://h:x/v1"])
+@each_row("url", ["", "h", "localhost:8000", "ftp://h", "http://", "http://h:x/v1"])
 def test_what_is_no_base_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="http://host:port/v1"):
         parse_url(url)
@@ -48,7 +49,7 @@ def test_a_path_goes_before_the_query() -> None:
     assert join_url("http://h/v1?a=b", "/models") == "http://h/v1/models?a=b"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "expected"),
     [
         ("http://h:1", "http://h:1/v1"),

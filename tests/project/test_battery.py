@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from rows import each_row
 
 from agentcall.testing import FakeServer, call, forever
 from benchmarks.robustness.base import BASE
@@ -45,7 +46,7 @@ ADDING = BASE[0]
 RIGHT = Outcome(ADDING.answer, ADDING.executions, requests=2)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("outcome", "words"),
     [
         (RIGHT, ""),

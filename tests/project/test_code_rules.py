@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from rows import each_row
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -25,13 +25,13 @@ def find_functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDe
             yield node
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@each_row("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_function_is_longer_than_a_screen(path: Path) -> None:
     lengths = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in find_functions(path)}
     assert {name: n for name, n in lengths.items() if n > LONGEST_FUNCTION} == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@each_row("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_evaluates_code_or_unpickles(path: Path) -> None:
     tree = ast.parse(path.read_text())
     called = {
@@ -53,13 +53,13 @@ def test_no_module_evaluates_code_or_unpickles(path: Path) -> None:
     assert imported & {"pickle", "cloudpickle", "marshal", "shelve"} == set()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@each_row("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_has_a_docstring(path: Path) -> None:
     if path.read_text().strip():
         assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@each_row("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_silenced_check_gives_its_reason(path: Path) -> None:
     silenced = re.compile(r"# (noqa|type: ignore|pyright: ignore)(?:: [A-Z0-9, ]+|\[[^\]]+\])?(.*)")
     bare = [

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rows import each_row
 
 from agentcall.errors import MissingExtra
 
@@ -31,7 +32,7 @@ def test_the_pages_show_imports() -> None:
     assert {page.name for page, _ in CASES} >= {"README.md", "README.zh-CN.md", "settings.md"}
 
 
-@pytest.mark.parametrize(("page", "line"), CASES, ids=lambda value: str(value).rpartition("/")[2])
+@each_row(("page", "line"), CASES, ids=lambda value: str(value).rpartition("/")[2])
 def test_an_import_of_a_page_works(page: Path, line: str) -> None:
     try:
         exec(compile(line, str(page), "exec"), {})

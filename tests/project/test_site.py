@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
+from rows import each_row
 
 from pages.navigation import configuration
 from pages.reference import REFERENCE, markdown, module_page
@@ -92,7 +93,7 @@ def test_the_reference_has_the_docstrings(site: dict[Path, Page]) -> None:
     assert "agentcall run" in site[SITE / "reference" / "commands.html"].text
 
 
-@pytest.mark.parametrize("name", REFERENCE)
+@each_row("name", REFERENCE)
 def test_a_module_of_the_reference_has_a_page_with_its_members(name: str) -> None:
     page = module_page(name)
     assert page.startswith(f"# {name}\n\n")

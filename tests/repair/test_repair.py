@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.repair import Fix, RefusedCall, RepairedCall, repair_call
@@ -138,7 +139,7 @@ def rules(outcome: RepairedCall) -> list[str]:
 # What is valid stays
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "arguments"),
     [
         ("add", '{"a": 2, "b": 3}'),
@@ -174,7 +175,7 @@ def test_a_valid_call_costs_one_parse(monkeypatch: pytest.MonkeyPatch) -> None:
 # The text
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "rule"),
     [
         ('```json\n{"a": 2, "b": 3}\n```', "fenced"),
@@ -215,14 +216,14 @@ def test_several_layers_are_taken_off_and_each_is_reported() -> None:
     assert rules(mended("add", "```json\n{'a': 2, 'b': 3,}\n```")) == ["fenced", "json-syntax"]
 
 
-@pytest.mark.parametrize("arguments", ["", "  \n", "null", "None", '""'])
+@each_row("arguments", ["", "  \n", "null", "None", '""'])
 def test_empty_text_means_no_arguments(arguments: str) -> None:
     outcome = mended("now", arguments)
     assert (outcome.arguments, outcome.values) == ("{}", {})
     assert "a: missing" in refused("add", arguments)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "arguments",
     [
         '{"a": 2, "b": ',
@@ -273,7 +274,7 @@ def test_a_text_torn_by_its_quotes_loses_nothing() -> None:
     refused("get_weather", "The city {x}")
 
 
-@pytest.mark.parametrize("shape", ["%s}", "%s", "```%s```", '{"arguments": %s}', "%s,"])
+@each_row("shape", ["%s}", "%s", "```%s```", '{"arguments": %s}', "%s,"])
 def test_half_a_surrogate_pair_is_refused_at_any_position(shape: str) -> None:
     written = r'{"city": "\ud800"}'
     refused("get_weather", shape.replace("%s", written))
@@ -294,7 +295,7 @@ def test_two_different_calls_in_one_text_are_none() -> None:
     refused("add", '[{"a": 2, "b": 3}, {"a": 2, "b": 4}]')
 
 
-@pytest.mark.parametrize(
+@each_row(
     "written",
     [
         "3+5", "3 + 5", "2*50", "2^10", "2**3", "10/4", "7//2", "7 // 2", "(1)+1", "5 million",
@@ -303,7 +304,7 @@ def test_two_different_calls_in_one_text_are_none() -> None:
         "5|6", "<5>", "[5] [6]", "{5}", "5 // 2\n", "5//x\n", "0.1234567890123456789",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize(
+@each_row(
     "shape",
     [
         '{"a": %s, "b": 3}',
@@ -345,8 +346,8 @@ def test_a_key_with_two_values_is_refused_and_one_that_is_repeated_is_not() -> N
     assert mended("get_weather", '{"city": "a: \\"b\\": c"}').values == {"city": 'a: "b": c'}
 
 
-@pytest.mark.parametrize("digits", ["5", "-5", "1.5", "1.0", "1.10", "1e3", "-0", "0x10", "1_000"])
-@pytest.mark.parametrize("shape", ['{"city": %s}', '{"city": %s,}', '{"parameters": {"city": %s}}'])
+@each_row("digits", ["5", "-5", "1.5", "1.0", "1.10", "1e3", "-0", "0x10", "1_000"])
+@each_row("shape", ['{"city": %s}', '{"city": %s,}', '{"parameters": {"city": %s}}'])
 def test_a_number_becomes_a_text_digit_by_digit(digits: str, shape: str) -> None:
     outcome = repair_call(ToolCallPart("get_weather", shape % digits), TOOLS)
     assert isinstance(outcome, RefusedCall) or outcome.values == {"city": digits}
@@ -366,7 +367,7 @@ def test_an_unknown_argument_is_not_dropped_where_it_may_be_meant_for_another() 
     assert mended("get_weather", '{"city": "x", "note": ""}').values == {"city": "x"}
 
 
-@pytest.mark.parametrize("text", ["...", "city", "--city Paris", "?", "-"])
+@each_row("text", ["...", "city", "--city Paris", "?", "-"])
 def test_bare_text_that_is_not_a_value_is_refused(text: str) -> None:
     refused("get_weather", text)
 
@@ -381,7 +382,7 @@ def test_full_width_punctuation_is_read_outside_of_strings_alone() -> None:
     assert outcome.values == {"city": "上海，浦东", "max_results": 3}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "path"),
     [
         (r'{"path": "C:\new\temp", "content": ""}', r"C:\new\temp"),
@@ -409,7 +410,7 @@ def test_a_path_within_badly_escaped_text_keeps_its_backslashes_and_lines_stay_l
     assert content == "cd C:\\Users\\new\\temp\\ndir \\d+\\b"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "content",
     ["Q:\nWhat?\nA:\nThis.", "A:\tyes", "a:\nb", "C:\n", "x = 1\ty = 2", "C:/new/temp\n"],
 )
@@ -420,7 +421,7 @@ def test_lines_and_columns_of_valid_arguments_stay(content: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     "beside",
     [
         "{} // the sum",
@@ -446,7 +447,7 @@ def test_a_remark_beside_whole_arguments_is_left_out_and_reported(beside: str) -
     assert repaired.fixes[0].before == written
 
 
-@pytest.mark.parametrize(
+@each_row(
     "beside",
     [
         "{} kg",
@@ -463,7 +464,7 @@ def test_what_may_belong_to_the_arguments_is_not_left_out(beside: str) -> None:
     refused("add", beside.replace("{}", '{"a": 2, "b": 3}', 1).replace("{}", '{"a": 4, "b": 3}'))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "arguments",
     [
         "｛“a”：2，“b”：3｝",
@@ -501,7 +502,7 @@ def test_a_garbled_key_is_not_dropped(key: str) -> None:
     assert key in refused("get_weather", json.dumps({"city": "x", key: "celsius"}))
 
 
-@pytest.mark.parametrize("wrote", ["c#", "c+", "-5", "5%", "1-2", "1 2", "5²", "!java", "java?"])
+@each_row("wrote", ["c#", "c+", "-5", "5%", "1-2", "1 2", "5²", "!java", "java?"])
 def test_a_choice_that_differs_by_more_than_its_spelling_is_none(wrote: str) -> None:
     @tool
     def choose(what: Literal["c", "java", "5", "12", "52"]) -> None:
@@ -515,7 +516,7 @@ def test_a_choice_that_differs_by_more_than_its_spelling_is_none(wrote: str) -> 
 # What is around the arguments
 
 
-@pytest.mark.parametrize(
+@each_row(
     "arguments",
     [
         {"parameters": {"a": 2, "b": 3}},
@@ -563,7 +564,7 @@ def test_a_parameter_of_a_wrappers_name_is_a_parameter() -> None:
     assert "mode: missing" in words
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "arguments", "values", "rule"),
     [
         ("add", "[2, 3]", {"a": 2, "b": 3}, "positional"),
@@ -584,7 +585,7 @@ def test_values_without_names_are_placed(
     assert rules(outcome)[-1] == rule
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "arguments"),
     [
         ("add", "[2]"),
@@ -606,7 +607,7 @@ def test_values_whose_place_is_not_plain_are_not_placed(name: str, arguments: st
 # The values
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "arguments", "values", "rule"),
     [
         ("total", {"numbers": "[2, 3]"}, {"numbers": [2, 3]}, "stringified"),
@@ -702,7 +703,7 @@ def test_a_long_run_by_one_rule_is_reported_once() -> None:
     assert outcome.fixes[0].before == 'numbers[0] = "0" (and 49 more)'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "arguments"),
     [
         ("add", {"a": 2}),
@@ -737,7 +738,7 @@ def test_open_ended_tools_keep_their_extra_arguments() -> None:
 # Names
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wrote", "name", "rule"),
     [
         ("Add", "add", "name-case"),
@@ -778,7 +779,7 @@ def test_a_repaired_name_leaves_valid_arguments_as_written() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wrote", "names"),
     [
         ("ad", ["add"]),
@@ -869,7 +870,7 @@ def test_the_message_stays_short_whatever_was_sent() -> None:
 # Bounds
 
 
-@pytest.mark.parametrize(
+@each_row(
     "arguments",
     [
         "x" * 1_000_000,

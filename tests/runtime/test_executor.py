@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import Limits, ModelRetry, RunContext, ToolRegistry
 from agentcall.dialects.dialect import PromptSpec
@@ -99,13 +100,13 @@ def no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.usefixtures("no_log")
-@pytest.mark.parametrize(("error", "words"), ERRORS, ids=lambda value: repr(value)[:20])
+@each_row(("error", "words"), ERRORS, ids=lambda value: repr(value)[:20])
 async def test_whatever_a_sync_tool_raises_is_told(error: BaseException, words: str) -> None:
     assert await result_of(raising(error)) == ToolResult("c0", "fails", words, is_error=True)
 
 
 @pytest.mark.usefixtures("no_log")
-@pytest.mark.parametrize(("error", "words"), ERRORS, ids=lambda value: repr(value)[:20])
+@each_row(("error", "words"), ERRORS, ids=lambda value: repr(value)[:20])
 async def test_whatever_an_async_tool_raises_is_told(error: BaseException, words: str) -> None:
     assert await result_of(raising_later(error)) == ToolResult("c0", "fails", words, is_error=True)
 
@@ -174,7 +175,7 @@ def gives_broken_coroutine() -> Any:
     return raising_later(SystemExit(1))()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("function", "text", "is_error"),
     [
         (generator, "[1,2]", False),

@@ -22,6 +22,7 @@ import isolated_tools
 import pytest
 from asking import eventually
 from isolated_tools import is_running
+from rows import each_row
 
 from agentcall import Agent, Limits, RunContext, tool
 from agentcall.errors import (
@@ -134,7 +135,7 @@ def functions_of(name: str) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, kinds)}
 
 
-@pytest.mark.parametrize("row", ROWS)
+@each_row("row", ROWS)
 def test_every_row_has_its_tests(row: str) -> None:
     for name in ROWS[row]:
         module, _, function = name.rpartition(".")
@@ -248,7 +249,7 @@ async def test_a_server_that_drips_ends_at_the_deadline() -> None:
 LONG = "<p>" + "x" * 100_000
 
 
-@pytest.mark.parametrize(
+@each_row(
     "reply",
     [
         bad_json(),
@@ -297,7 +298,7 @@ async def test_a_call_that_was_cut_by_its_length_is_not_run() -> None:
     assert book.lines == ["whole"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "words"),
     [
         ('{"a": 2, "b": ', "b"),
@@ -531,7 +532,7 @@ MAKERS: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@each_row("kind", MAKERS)
 async def test_any_result_is_sent_as_valid_json(kind: str) -> None:
     @tool
     def give() -> object:
@@ -731,7 +732,7 @@ WAITING += ["workers/process_pool", "workers/threads", "serving/concurrency"]
 WAITING += ["cli/interrupt", "models/http", "models/openai_client"]
 
 
-@pytest.mark.parametrize("module", WAITING)
+@each_row("module", WAITING)
 def test_what_waits_does_not_look_at_the_clock_on_the_wall(module: str) -> None:
     tree = ast.parse((TESTS.parent / "agentcall" / f"{module}.py").read_text())
     names = {

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, Image, tool
 from agentcall.errors import UsageError
@@ -101,7 +102,7 @@ LEGACY_CALL = {
 }
 
 
-@pytest.mark.parametrize(
+@each_row(
     "history",
     [
         [ASK, called(GIVEN), RESULT],
@@ -164,7 +165,7 @@ def test_our_own_messages_come_back_as_they_were() -> None:
     assert read_history(()) == read_history(None) == ()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("history", "mended"),
     [
         ([ASK, RESULT, called(GIVEN)], PAIRED),
@@ -316,7 +317,7 @@ def test_a_fault_is_mended(history: Any, mended: Any) -> None:
     assert read_history(history) == mended
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "mended"),
     [
         ("", "{}"),
@@ -356,7 +357,7 @@ def test_a_result_without_its_call_is_untrusted_text_of_a_user_message() -> None
     assert orphan.text.endswith("\n7")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("history", "message"),
     [
         ([ASK, {"role": "bot", "content": "x"}], r"messages\[1\]: .* the role 'bot'"),

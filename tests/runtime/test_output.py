@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from rows import each_row
 
 from agentcall.errors import SchemaError
 from agentcall.runtime.output import InvalidOutput, OutputParser
@@ -33,7 +34,7 @@ SHANGHAI = City(name="上海", people=24)
 TEXT = '{"name": "上海", "people": 24}'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("kind", "text", "value"),
     [
         (str, "  any text ", "  any text "),
@@ -71,7 +72,7 @@ def test_an_answer_is_read_as_its_type(kind: Any, text: str, value: object) -> N
     assert OutputParser(kind).parse(text) == value
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("kind", "text", "words"),
     [
         (City, '{"name": "x"}', "people"),
@@ -93,7 +94,7 @@ def test_an_answer_that_does_not_fit_says_what_is_wrong(kind: Any, text: str, wo
 CITY = '{"name": "x", "people": 3}'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("kind", "good", "value"),
     [
         (City, CITY, City(name="x", people=3)),
@@ -105,7 +106,7 @@ CITY = '{"name": "x", "people": 3}'
         (dict[str, int], '{"k": 1}', {"k": 1}),
     ],
 )
-@pytest.mark.parametrize(
+@each_row(
     "wrapped",
     [
         '{"answer": GOOD}',
@@ -136,7 +137,7 @@ def test_an_answer_as_a_call_of_its_type_is_taken_out_of_it() -> None:
     assert OutputParser(City).parse(text) == City(name="x", people=3)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("kind", "text"),
     [
         (City, f'{{"answer": {CITY}, "but": "perhaps"}}'),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, RunContext, tool
 from agentcall.durable import durable
@@ -36,8 +37,8 @@ async def run(agent: Agent[Any, Any]) -> None:
     await agent.run("?")
 
 
-@pytest.mark.parametrize("start", [run, stream])
-@pytest.mark.parametrize(
+@each_row("start", [run, stream])
+@each_row(
     ("options", "message"),
     [
         ({"deps_type": dict[str, str]}, r"the agent 'agent' needs deps .*dict\[str, str\]"),
@@ -60,7 +61,7 @@ async def test_deps_may_be_empty(deps: dict[str, str]) -> None:
     assert (await agent.run("?", deps=deps)).output == "ok"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "deps_type",
     [None, object, Any, dict[str, str] | None, Optional[Path], Annotated[Any, 1]],  # noqa: UP045
 )

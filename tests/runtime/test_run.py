@@ -10,6 +10,7 @@ from typing import Any, Literal, Optional, Union
 
 import pytest
 from pydantic import BaseModel
+from rows import each_row
 
 from agentcall import Agent, Limits, ModelRetry, RunContext, RunResult, tool
 from agentcall.errors import BadAnswer, ContextOverflow, CutAnswer, ServerFailed
@@ -188,7 +189,7 @@ async def test_a_server_that_fails_raises_with_the_conversation() -> None:
 # --- calls that are wrong ---
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wrong", "words"),
     [
         (call("div", a=1), "The tools are: add, fail"),
@@ -487,7 +488,7 @@ async def test_one_error_of_many_calls_of_a_turn_counts_once() -> None:
 # --- typed output ---
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("kind", "text", "value"),
     [
         (City, '{"name": "上海", "people": 24}', City(name="上海", people=24)),
@@ -601,7 +602,7 @@ async def test_text_that_came_with_a_call_is_kept_but_is_no_answer() -> None:
 # --- a conversation that is too long ---
 
 
-@pytest.mark.parametrize("like", ["lmdeploy", "lmdeploy-0.5", "vllm", "llama.cpp", "openai"])
+@each_row("like", ["lmdeploy", "lmdeploy-0.5", "vllm", "llama.cpp", "openai"])
 async def test_large_results_are_shortened_where_the_window_is_too_small(like: Any) -> None:
     text = "".join(f"line {n}\n" for n in range(4000))
 

@@ -10,6 +10,7 @@ import pytest
 from asgi_server import asked, head, standing, status
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall.errors import UsageError
 from agentcall.serving.http_security import (
@@ -235,7 +236,7 @@ def test_the_depth_that_is_counted_is_the_depth_that_is_there(
     assert deep == 0 or "levels deep" in excess(text, depth=deep - 1, values=1000, piece=piece)
 
 
-@pytest.mark.parametrize("given", ["Bearer \xff", "Bearer", "Bearer  ", "bearer k2", "Basic k", ""])
+@each_row("given", ["Bearer \xff", "Bearer", "Bearer  ", "bearer k2", "Basic k", ""])
 def test_only_a_key_that_was_given_out_lets_in(given: str) -> None:
     with standing(
         SecurityMiddleware(echo, AccessPolicy(keys={"k": "Ann", "schl\u00fcssel": "Bob"}))

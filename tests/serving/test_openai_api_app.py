@@ -21,6 +21,7 @@ import uvicorn
 from command_line import SCRIPT, TOOLS, environment
 from fastapi import FastAPI
 from pydantic import BaseModel
+from rows import each_row
 
 from agentcall import Agent, RunContext, tool
 from agentcall.errors import UsageError
@@ -186,7 +187,7 @@ def test_a_call_that_needs_approval_is_not_made_and_said_so() -> None:
     assert "5" not in said
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "code", "words"),
     [
         (b"{", 400, "not JSON"),

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
+from rows import each_row
 from test_openai_api_app import add, adder
 
 from agentcall import Agent, ModelSettings
@@ -67,8 +68,8 @@ def events(body: str) -> list[str]:
     return [frame.removeprefix("data: ") for frame in frames]
 
 
-@pytest.mark.parametrize("replies", ANSWERS.values(), ids=ANSWERS)
-@pytest.mark.parametrize("extra", [{}, {"include_steps": True}], ids=["", "steps"])
+@each_row("replies", ANSWERS.values(), ids=ANSWERS)
+@each_row("extra", [{}, {"include_steps": True}], ids=["", "steps"])
 async def test_a_whole_answer_is_a_chat_completion(
     replies: Sequence[Reply], extra: dict[str, Any]
 ) -> None:
@@ -86,8 +87,8 @@ async def test_a_whole_answer_is_a_chat_completion(
     assert completion.model == "adder"
 
 
-@pytest.mark.parametrize("replies", ANSWERS.values(), ids=ANSWERS)
-@pytest.mark.parametrize("usage", [False, True], ids=["", "usage"])
+@each_row("replies", ANSWERS.values(), ids=ANSWERS)
+@each_row("usage", [False, True], ids=["", "usage"])
 async def test_a_stream_is_chunks_of_one_completion_and_an_end(
     replies: Sequence[Reply], usage: bool
 ) -> None:
@@ -111,7 +112,7 @@ async def test_a_stream_is_chunks_of_one_completion_and_an_end(
     assert [delta.finish_reason for delta in deltas] == [None] * (len(deltas) - 1) + ["stop"]
 
 
-@pytest.mark.parametrize("replies", ANSWERS.values(), ids=ANSWERS)
+@each_row("replies", ANSWERS.values(), ids=ANSWERS)
 async def test_streamed_or_whole_the_words_are_the_same(replies: Sequence[Reply]) -> None:
     async with served(*replies) as client:
         whole = (await client.post("/chat/completions", json=ASKED)).json()
@@ -123,7 +124,7 @@ async def test_streamed_or_whole_the_words_are_the_same(replies: Sequence[Reply]
     assert said.removeprefix(before) == whole["choices"][0]["message"]["content"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "code"),
     [
         ({}, 400),
@@ -176,7 +177,7 @@ async def test_what_samples_is_sent_to_the_model(stream: bool) -> None:
     assert "user" not in body
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("param", "value"),
     [
         ("temperature", -1),

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall.display import strip_control_characters
 from agentcall.events import (
@@ -133,7 +134,7 @@ AROUND = [
 ]
 
 
-@pytest.mark.parametrize("around", AROUND)
+@each_row("around", AROUND)
 def test_nothing_in_an_answer_is_live_wherever_it_stands(around: str) -> None:
     for evil in EVIL:
         _check(markdown.render_markdown(around.replace("{}", evil)))
@@ -193,7 +194,7 @@ def test_whatever_is_said_comes_out_in_tags_that_are_allowed(text: str) -> None:
     _check(markdown.join(*parts), images=True)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "made"),
     [
         ("**bold** and a < b", "<p><strong>bold</strong> and a &lt; b</p>"),
@@ -230,7 +231,7 @@ def test_a_literal_text_has_no_marks(text: str, made: str) -> None:
     assert markdown.render_text(text) == f'<div class="literal">{made}</div>'
 
 
-@pytest.mark.parametrize("unit", ["[", "![", "[a](", "*a_", "`a ", "> ", "|a", "$$a", "<", "- a\n"])
+@each_row("unit", ["[", "![", "[a](", "*a_", "`a ", "> ", "|a", "$$a", "<", "- a\n"])
 def test_a_long_text_of_marks_costs_no_more_than_a_few_seconds(unit: str) -> None:
     began = time.process_time()
     _check(markdown.render_markdown(unit * (99_000 // len(unit))))

@@ -15,6 +15,7 @@ import aiohttp
 import httpx
 import openai
 import pytest
+from rows import each_row
 
 from agentcall import Agent
 from agentcall.errors import UsageError
@@ -265,7 +266,7 @@ QUIRKS: list[tuple[Any, Callable[[list[Any]], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize(("quirk", "seen"), QUIRKS)
+@each_row(("quirk", "seen"), QUIRKS)
 def test_a_quirk_of_streamed_calls_is_there(quirk: Any, seen: Callable[[list[Any]], bool]) -> None:
     some = deltas(call("add", a=2, b=3).replace(quirks=(quirk,)))
     assert seen([entry for delta in some for entry in delta.get("tool_calls", ())])
@@ -746,8 +747,8 @@ def test_a_reset_before_the_headers_sends_nothing(stream: bool) -> None:
     assert on_the_wire(reset(say(TEXT)), stream=stream) == (b"", "reset")
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("fault", "end"), [(reset, "reset"), (drop, "closed"), (hang, "silent")])
+@each_row("stream", [False, True])
+@each_row(("fault", "end"), [(reset, "reset"), (drop, "closed"), (hang, "silent")])
 def test_a_connection_breaks_in_the_middle(fault: Any, end: str, stream: bool) -> None:
     whole, _ = on_the_wire(drop(say(TEXT), after=1.0), stream=stream)
     half, how = on_the_wire(fault(say(TEXT), after=0.5), stream=stream, limit=0.3)

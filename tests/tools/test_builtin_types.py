@@ -8,9 +8,9 @@ from functools import reduce
 from operator import or_
 from typing import Any, Literal, Optional
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall.tools.schema.errors import TypeMismatch
 from agentcall.tools.schema.pydantic_types import build_pydantic_adapter
@@ -66,7 +66,7 @@ def test_any_other_value_is_read_by_pydantic(annotation: Any, value: Any) -> Non
     assert told(BuiltinAdapter(annotation, {})) == told(build_pydantic_adapter(annotation))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "annotation", [bytes, list, dict, Any, object, dict[int, str], list[bytes], Literal[1, 2]]
 )
 def test_other_types_are_not_plain(annotation: Any) -> None:

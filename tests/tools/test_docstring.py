@@ -1,6 +1,7 @@
 """Docstrings as people write them."""
 
 import pytest
+from rows import each_row
 
 from agentcall.tools.schema import docstring
 
@@ -101,7 +102,7 @@ def test_each_style_gives_the_description_and_the_parameters(text: str) -> None:
     assert {name: read.parameters.get(name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "description", "parameters"),
     [
         (None, "", {}),

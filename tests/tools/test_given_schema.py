@@ -10,8 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 from pydantic import BaseModel
+from rows import each_row
 
 from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.repair import RepairedCall, repair_call
@@ -58,8 +58,8 @@ def make_pair(annotation: Any, required: bool) -> tuple[Tool, Tool]:
     return made, given
 
 
-@pytest.mark.parametrize("required", [True, False])
-@pytest.mark.parametrize("annotation", TYPES, ids=str)
+@each_row("required", [True, False])
+@each_row("annotation", TYPES, ids=str)
 def test_both_kinds_take_the_same_values(annotation: Any, required: bool) -> None:
     made, given = make_pair(annotation, required)
     for value in VALUES:
@@ -69,7 +69,7 @@ def test_both_kinds_take_the_same_values(annotation: Any, required: bool) -> Non
         assert taken[0] == taken[1], (value, outcomes)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("schema", "sent", "became", "rule"),
     [
         ({"type": "string"}, "10", "10", "text-from-number"),
@@ -94,7 +94,7 @@ def test_what_changed_is_reported(schema: Any, sent: str, became: object, rule: 
     assert [fix.rule for fix in outcome.fixes] == [rule]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("schema", "sent"),
     [
         ({"type": "string"}, "true"),

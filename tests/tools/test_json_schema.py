@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent
 from agentcall.errors import ArgumentsError, SchemaError
@@ -55,7 +56,7 @@ def test_arguments_that_fit_stay_the_json_they_are() -> None:
     assert made(CITY).parse('{"city": "Oslo", "days": 2}') == {"city": "Oslo", "days": 2}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "words"),
     [
         ("{}", "city: missing, expected a string"),
@@ -94,7 +95,7 @@ SLOW = r"^(\w+\s?)*$"
 LONG = "a" * 5_000 + "!"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parameters", "arguments"),
     [
         (of(a={"type": "string", "pattern": SLOW}), {"a": LONG}),
@@ -176,7 +177,7 @@ def tree(depth: int) -> JSON:
     return value
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parameters", "arguments"),
     [
         (LAUGHS, {"a": 1}),
@@ -203,7 +204,7 @@ def test_what_would_take_too_long_to_check_is_refused(
     assert time.process_time() - before < 20
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parameters", "arguments"),
     [
         (TREE, tree(25)),
@@ -236,7 +237,7 @@ def nested(depth: int) -> dict[str, JSON]:
     return schema
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parameters", "words"),
     [
         (nested(40), "over 64 levels"),
@@ -264,7 +265,7 @@ def test_a_schema_that_holds_itself_is_refused() -> None:
         made(endless)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "wrong",
     [{"type": "objekt"}, {"required": 5}, {"properties": 5}, {"minLength": -1}, {"items": 5},
      {"anyOf": []}, {"multipleOf": 0}, {"enum": 5}, {"pattern": 5}, {"$ref": 5}, {"$id": "#a#b"},

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from rows import each_row
 
 from agentcall.tools.schema.regex import (
     MAX_PATTERN_LENGTH,
@@ -21,7 +22,7 @@ EMAIL = (  # as zod writes it
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pattern", "text", "wanted"),
     [
         (r"^(\w+\s?)*$", "to be or not", True),
@@ -68,7 +69,7 @@ def test_a_pattern_matches_what_it_does_in_a_browser(pattern: str, text: str, wa
     assert compile_pattern(pattern).matches(text) is wanted
 
 
-@pytest.mark.parametrize(
+@each_row(
     "pattern",
     ["^(a+)+$", "^(a|a)*$", "^(a|aa)+$", r"^(\w+\s?)*$", "(x+x+)+y", "^(([a-z])+.)+[A-Z]([a-z])+$",
      r"^(.*,)*\d$", "^(a?){40}a{40}$"],
@@ -78,7 +79,7 @@ def test_no_pattern_goes_back(pattern: str) -> None:
     assert compile_pattern(pattern).matches("a" * 50_000 + "!") in (True, False)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pattern", "words"),
     [
         (r"^(a)\1$", r"a backreference at '\\1$'"),

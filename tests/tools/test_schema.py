@@ -24,6 +24,7 @@ from annotated_doc import Doc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from rows import each_row
 
 from agentcall.errors import ArgumentProblem, ArgumentsError, SchemaError
 from agentcall.tools.schema import FunctionSchema, function_schema, type_schema
@@ -418,7 +419,7 @@ TYPES: dict[str, tuple[object, dict[str, Any], object, object]] = {
 }
 
 
-@pytest.mark.parametrize("case", TYPES)
+@each_row("case", TYPES)
 def test_a_type_has_its_schema_and_reads_its_values(case: str) -> None:
     annotation, schema, wire, value = TYPES[case]
     if annotation is inspect.Parameter.empty:
@@ -432,7 +433,7 @@ def test_a_type_has_its_schema_and_reads_its_values(case: str) -> None:
     assert type(read) is type(value)
 
 
-@pytest.mark.parametrize("case", TYPES)
+@each_row("case", TYPES)
 def test_an_output_type_shares_the_machinery(case: str) -> None:
     annotation, schema, wire, value = TYPES[case]
     if annotation is inspect.Parameter.empty or get_metadata(annotation):
@@ -713,7 +714,7 @@ def test_a_property_called_title_stays() -> None:
     assert "Title" not in json.dumps(schema.parameters)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("annotation", "default", "rendered"),
     [
         (Colour, Colour.RED, "red"),
@@ -1030,7 +1031,7 @@ def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:
 # The run's context.
 
 
-@pytest.mark.parametrize(
+@each_row(
     "annotation",
     [
         RunContext,
@@ -1080,7 +1081,7 @@ class Strange:
     pass
 
 
-@pytest.mark.parametrize(
+@each_row(
     "annotation",
     [
         Strange,
@@ -1111,7 +1112,7 @@ def test_what_cannot_be_called_is_refused(thing: object) -> None:
         function_schema(thing, name="f")
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a.b", "x" * 65, "a\n", "<lambda>"])
+@each_row("name", ["", "a b", "a.b", "x" * 65, "a\n", "<lambda>"])
 def test_a_name_that_the_wire_does_not_take_is_refused(name: str) -> None:
     with pytest.raises(SchemaError, match="name="):
         function_schema(Box().method, name=name)
@@ -1177,7 +1178,7 @@ def test_problems_carry_path_value_and_expectation() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("annotation", "wire", "expected"),
     [
         (int, 1.5, "an integer, without a fraction"),
@@ -1243,7 +1244,7 @@ def test_values_are_shown_without_escapes() -> None:
     assert '"北京"' in refusal(of(int), '{"x": "北京"}')
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "words"),
     [
         ("", "the text is empty"),
@@ -1282,7 +1283,7 @@ def test_a_number_beyond_floats_is_refused() -> None:
     assert "finite" in refusal(of(float), '{"x": 1e999}')
 
 
-@pytest.mark.parametrize("text", ["", " ", "null", "{}", b"", b"null"])
+@each_row("text", ["", " ", "null", "{}", b"", b"null"])
 def test_nothing_means_no_arguments(text: str | bytes) -> None:
     def f(a: int = 1) -> None: ...
 

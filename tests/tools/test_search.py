@@ -5,13 +5,14 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall import ToolRegistry, tool
 from agentcall.tools.search import SearchField, SearchIndex, tokenize
 from agentcall.tools.tool import tool_from_schema
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "found"),
     [
         ("get_userName2", ["get", "user", "name", "2"]),

@@ -15,10 +15,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from rows import each_row
 
 from agentcall.tools.serialize import MAX_ITEMS, serialize, to_json_value, truncate_text
 
@@ -75,7 +75,7 @@ def numbers() -> Iterator[int]:
     yield from (1, 2, 3)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "text"),
     [
         ("plain 上海", "plain 上海"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import RunContext, Tool, tool
 from agentcall.errors import SchemaError, UsageError
@@ -131,8 +132,8 @@ def test_json_arguments_become_values_and_a_call() -> None:
     assert add.call(add.parse('{"a": "2", "b": 3}')) == 5
 
 
-@pytest.mark.parametrize("owner", [Desk, SubDesk])
-@pytest.mark.parametrize("name", ["times", "made", "named", "half", "third"])
+@each_row("owner", [Desk, SubDesk])
+@each_row("name", ["times", "made", "named", "half", "third"])
 def test_a_tool_in_a_class_body_binds_like_a_method(owner: type[Desk], name: str) -> None:
     desk = owner(10)
     expected = {
