@@ -7,13 +7,31 @@ and a file of agents is often imported only for their configuration.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from inspect import iscoroutinefunction
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeAlias,
+    TypedDict,
+    cast,
+    overload,
+)
 
 from typing_extensions import TypeVar, Unpack
 
@@ -34,37 +52,56 @@ from agentcall.runtime.agent_spec import AgentSpec, InstructionsFunction, find_r
 from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import LazyToolSource, ToolRegistry
-from agentcall.tools.tool import Tool, ToolOptionArguments, is_sync_function
+from agentcall.tools.tool import Tool, ToolOptionArguments, is_function
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from agentcall.approvals import Decision
     from agentcall.events import ProgressEvent, RunFinished
-    from agentcall.result import RunResult, ToolErrorHandler
+    from agentcall.result import RunResult, SavedOverrides, ToolErrorHandler
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
     from agentcall.runtime.text_stream import SyncTextStream, TextStream
     from agentcall.tools.skill import Skill, SkillSet
 
+    class OverrideArguments(TypedDict, total=False):
+        """The keyword arguments of a run that change its agent."""
+
+        limits: Limits | None
+        instructions: str | InstructionsFunction | None
+        model: ModelLike | None
+        tools: object
+        output_type: TypeForm[Any]
+
     class ResumeArguments(TypedDict, total=False):
-        """The keyword arguments of `Agent.resume`, without the deps."""
+        """The keyword arguments of `Agent.resume`, without the deps and the `output_type`."""
 
         session: Session | None
         settings: ModelSettings | None
+        limits: Limits | None
+        instructions: str | InstructionsFunction | None
+        model: ModelLike | None
+        tools: object
 
     class RunArguments(ResumeArguments, total=False):
-        """The keyword arguments of `Agent.run`, without the deps."""
+        """The keyword arguments of `Agent.run`, without the deps and the `output_type`."""
 
         messages: History
 
 
 Output = TypeVar("Output", default=str)
+OtherOutput = TypeVar("OtherOutput")
 Deps = TypeVar("Deps", default=None, contravariant=True)
 
 PromptPart: TypeAlias = str | Text | Image | bytes | Picture
 Prompt: TypeAlias = PromptPart | Sequence[PromptPart]
 History: TypeAlias = str | bytes | Iterable[object] | None
+
+_REPLACED = ("limits", "model", "output_type")
+"""The arguments of a run that replace a field of its agent."""
+_MAX_VARIANTS = 16
+"""How many agents of runs with such arguments are kept, to use their models and types again."""
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached properties need a __dict__
@@ -76,8 +113,8 @@ class Agent(Generic[Output, Deps]):
         None uses AGENTCALL_MODEL, then a local LMDeploy, then the embedded model.
     tools: functions, tools, modules, objects or a ToolRegistry; one of them, a list or None. A tool
         that is added to a registry later is offered from the next run on. See `max_tools`.
-    instructions: the system message: a text, or a function of a `RunContext` that returns it; it is
-        called once for each run.
+    instructions: the system message: a text, or a function of a `RunContext`, async or not, that
+        returns it; it is called once for each run.
     output_type: the type of the output: `str`, or any type that pydantic supports, such as a model,
         `list[A]`, `A | B` or a Literal. Type checkers infer the type of `result.output` from it.
     deps_type: the type of `RunContext.deps` of the tools. A run of an agent that declares it, or
@@ -129,6 +166,9 @@ class Agent(Generic[Output, Deps]):
     settings: ModelSettings | None = None
     skills: Sequence[Skill] = ()
     first_tool: str | Callable[..., Any] | None = None  # Any: as above
+    # No fields: only an agent that `with_overrides` makes has them, as attributes of its own.
+    _base: ClassVar[Agent[Any, Any] | None] = None
+    _overrides: ClassVar[Mapping[str, Any] | None] = None
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -160,6 +200,15 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[RunArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        async def run(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[RunArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     async def run(
         self,
@@ -169,7 +218,8 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """Run to the end and return the result.
 
         prompt: the user's message: a text, an image, or a list of these. An image is an `Image`,
@@ -180,12 +230,16 @@ class Agent(Generic[Output, Deps]):
         session: keeps the conversation, instead of `messages`: the run continues it.
         deps: `RunContext.deps` of the tools.
         settings: how the model answers in this run; they replace those of the agent, one by one.
+        limits, model, output_type: replace those of the agent.
+        instructions, tools: are added to those of the agent.
 
         Raises ModelError if the server fails permanently, and PolicyFailed if the policy does; the
         error's `result` is what the run had achieved. So has the CancelledError of a cancelled run
         (`agentcall.result.result_of`). Raises SessionError if the session cannot be used.
         """
-        return await self._run(_prepare_run(prompt, messages, session, deps, settings), session)
+        agent = self.with_overrides(overrides) if overrides else self
+        run_input = _prepare_run(prompt, messages, session, deps, settings)
+        return await agent._run(run_input, session)
 
     if TYPE_CHECKING:
 
@@ -205,6 +259,15 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[RunArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        def run_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[RunArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     def run_sync(
         self,
@@ -214,7 +277,8 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """As `run`, from sync code; also works inside a running event loop, which it blocks.
 
         Ctrl-C cancels the run and raises KeyboardInterrupt, whose `result` is what the run had
@@ -222,8 +286,9 @@ class Agent(Generic[Output, Deps]):
         """
         from agentcall.runtime.runner import run_sync
 
+        agent = self.with_overrides(overrides) if overrides else self
         run_input = _prepare_run(prompt, messages, session, deps, settings)
-        return run_sync(self._run(run_input, session))
+        return run_sync(agent._run(run_input, session))
 
     if TYPE_CHECKING:
 
@@ -243,6 +308,15 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[RunArguments],
         ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def run_stream(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[RunArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[OtherOutput], None]: ...
 
     def run_stream(
         self,
@@ -252,12 +326,15 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """Yield the events of a run as they happen; the last is RunFinished, with the result.
 
         Leaving the loop early cancels the run. Raises what `run` raises, after the events.
         """
-        return self._stream(_prepare_run(prompt, messages, session, deps, settings), session)
+        agent = self.with_overrides(overrides) if overrides else self
+        run_input = _prepare_run(prompt, messages, session, deps, settings)
+        return agent._stream(run_input, session)
 
     if TYPE_CHECKING:
 
@@ -277,14 +354,23 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[RunArguments],
         ) -> Generator[ProgressEvent | RunFinished[Output], None, None]: ...
+        @overload
+        def run_stream_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[RunArguments],
+        ) -> Generator[ProgressEvent | RunFinished[OtherOutput], None, None]: ...
 
     def run_stream_sync(
         self,
         prompt: Prompt | None = None,
         *,
         deps: Deps | None = None,
-        **options: Unpack[RunArguments],
-    ) -> Generator[ProgressEvent | RunFinished[Output], None, None]:
+        **options: Any,  # as in the overloads
+    ) -> Generator[ProgressEvent | RunFinished[Any], None, None]:
         """As `run_stream`, from sync code: `for event in agent.run_stream_sync(prompt)`."""
         from agentcall.runtime.runner import iterate_sync
 
@@ -308,14 +394,23 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[RunArguments],
         ) -> TextStream[Output]: ...
+        @overload
+        def stream_text(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[RunArguments],
+        ) -> TextStream[OtherOutput]: ...
 
     def stream_text(
         self,
         prompt: Prompt | None = None,
         *,
         deps: Deps | None = None,
-        **options: Unpack[RunArguments],
-    ) -> TextStream[Output]:
+        **options: Any,  # as in the overloads
+    ) -> TextStream[Any]:
         """Yield the text of the model as it arrives; `result` of the stream is the result.
 
         `async for text in agent.stream_text(prompt)`; see `agentcall.runtime.text_stream`.
@@ -342,14 +437,23 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[RunArguments],
         ) -> SyncTextStream[Output]: ...
+        @overload
+        def stream_text_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[RunArguments],
+        ) -> SyncTextStream[OtherOutput]: ...
 
     def stream_text_sync(
         self,
         prompt: Prompt | None = None,
         *,
         deps: Deps | None = None,
-        **options: Unpack[RunArguments],
-    ) -> SyncTextStream[Output]:
+        **options: Any,  # as in the overloads
+    ) -> SyncTextStream[Any]:
         """As `stream_text`, from sync code: `for text in agent.stream_text_sync(prompt)`."""
         from agentcall.runtime.text_stream import SyncTextStream
 
@@ -375,6 +479,16 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[ResumeArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        async def resume(
+            self,
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[ResumeArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     async def resume(
         self,
@@ -384,7 +498,8 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """Continue a run that waits for approval.
 
         result: a result with `pending` calls, or the text of its `to_json`.
@@ -394,11 +509,15 @@ class Agent(Generic[Output, Deps]):
         deps: as in `run`; they are not saved, so they have to be given again.
         settings: replace those that the run was started with, one by one. Its `extra_headers` are
             not saved.
+        limits, instructions, model, tools, output_type: as in `run`. A run continues with those
+            that it was started with. Tools, types, functions and Model objects are not saved:
+            UsageError names those that have to be given again.
 
         Usage and limits include the earlier part of the run. Raises UsageError for a call that does
         not wait, and for edited arguments that are invalid.
         """
-        return await self._run(self._prepare_resume(result, decisions, deps, settings), session)
+        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides)
+        return await agent._run(run_input, session)
 
     if TYPE_CHECKING:
 
@@ -420,6 +539,16 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[ResumeArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        def resume_sync(
+            self,
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[ResumeArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     def resume_sync(
         self,
@@ -429,12 +558,13 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """As `resume`, from sync code."""
         from agentcall.runtime.runner import run_sync
 
-        run_input = self._prepare_resume(result, decisions, deps, settings)
-        return run_sync(self._run(run_input, session))
+        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides)
+        return run_sync(agent._run(run_input, session))
 
     if TYPE_CHECKING:
 
@@ -456,6 +586,16 @@ class Agent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[ResumeArguments],
         ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def resume_stream(
+            self,
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[ResumeArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[OtherOutput], None]: ...
 
     def resume_stream(
         self,
@@ -465,15 +605,71 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """As `resume`, with the events as they happen."""
-        return self._stream(self._prepare_resume(result, decisions, deps, settings), session)
+        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides)
+        return agent._stream(run_input, session)
 
     def check_decisions(
-        self, result: RunResult[Any] | str | bytes, decisions: Mapping[str, Decision | bool]
+        self,
+        result: RunResult[Any] | str | bytes,
+        decisions: Mapping[str, Decision | bool],
+        **overrides: Unpack[OverrideArguments],
     ) -> None:
         """Raise UsageError for decisions that `resume` would refuse; execute nothing."""
-        self._prepare_resume(result, decisions, None, None)
+        self._prepare_resume(result, decisions, None, None, overrides)
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Agent[Any, Deps]:
+        """Return the agent that a run with these arguments has; see `run`.
+
+        Raises UsageError for values that do not fit, and TypeError for other names.
+        """
+        from agentcall.runtime.overrides import make_key, normalize_overrides
+
+        given = normalize_overrides(overrides)
+        tools = given.pop("tools", None)
+        variant: Agent[Any, Deps] = self
+        if given:
+            key = make_key(given)
+            variant = self._variants.get(key) or self._create_variant(given)
+            if key is not None:
+                if len(self._variants) >= _MAX_VARIANTS:
+                    self._variants.clear()
+                self._variants[key] = variant
+        if tools is None:
+            return variant
+        base = variant.tools if variant._remote_sources else variant.registry
+        return variant._create_variant({"tools": tools}, tools=[base, tools])
+
+    def _create_variant(self, given: Mapping[str, Any], **changes: object) -> Agent[Any, Deps]:
+        """Return this agent with other values; what is not changed is not made again."""
+        changes = {name: given[name] for name in _REPLACED if name in given} | changes
+        variant: Agent[Any, Deps] = object.__new__(type(self))
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values |= {"_base": self, "_overrides": {**(self._overrides or {}), **given}}
+        vars(variant).update(values, **changes)
+        variant.__post_init__()
+        return variant
+
+    @cached_property
+    def _variants(self) -> dict[object, Agent[Any, Deps]]:
+        """The agents of the last runs that changed this one."""
+        return {}
+
+    @property
+    def root(self) -> Agent[Any, Any]:
+        """The agent that the program made."""
+        return self if self._base is None else self._base.root
+
+    @property
+    def saved_overrides(self) -> SavedOverrides | None:
+        """The arguments with which `with_overrides` made this agent, as far as they are data."""
+        if self._overrides is None:
+            return None
+        from agentcall.runtime.overrides import save_overrides
+
+        return save_overrides(self._overrides)
 
     @cached_property
     def registry(self) -> ToolRegistry:
@@ -513,8 +709,14 @@ class Agent(Generic[Output, Deps]):
         )
 
     @property
+    def _instruction_parts(self) -> Sequence[str | InstructionsFunction]:
+        """The instructions of the agent and of the run."""
+        added = None if self._overrides is None else self._overrides.get("instructions")
+        return [part for part in (self.instructions, added) if part]
+
+    @property
     def _instructions_text(self) -> str:
-        return self.instructions if isinstance(self.instructions, str) else ""
+        return "\n\n".join(part for part in self._instruction_parts if isinstance(part, str))
 
     @cached_property
     def _skill_set(self) -> SkillSet | None:
@@ -534,18 +736,24 @@ class Agent(Generic[Output, Deps]):
     @cached_property
     def _spec_cache(self) -> list[AgentSpec]:
         """The last spec, in a list as an agent is frozen."""
-        output = OutputParser(self.output_type)
+        base = self._base
+        is_same_model = base is not None and base.model is self.model
+        is_same_output = base is not None and base.output_type is self.output_type
+        output = base.spec.output if base and is_same_output else OutputParser(self.output_type)
+        parts = self._instruction_parts
+        has_function = not all(isinstance(part, str) for part in parts)
         for tool in self.registry:
             if tool.options.isolated:
                 _ = tool.function_ref  # refuses a function that no other process can import
         spec = AgentSpec(
-            model=resolve_model(self.model),
+            model=base.spec.model if base and is_same_model else resolve_model(self.model),
             registry=ToolRegistry(),
             prompt=PromptSpec(self._instructions_text, (), output.schema),
             output=output,
             limits=self.limits,
             policy=validate_policy(self.policy),
-            write_instructions=self.instructions if callable(self.instructions) else None,
+            instructions=tuple(parts) if has_function else (),
+            overrides=self.saved_overrides,
             on_tool_error=_resolve_error_handler(self.on_tool_error),
             name=self.name,
             agent=self.name,
@@ -569,8 +777,8 @@ class Agent(Generic[Output, Deps]):
 
     @property
     def _handoff_targets(self) -> Sequence[tuple[Tool, Callable[[], AgentSpec]]]:
-        others = (other for other in self.handoffs if other is not self)
-        return [other._handoff for other in others]  # noqa: SLF001 - of this class
+        others = (other for other in self.handoffs if other is not self.root)
+        return [other._handoff for other in others]
 
     def _bind_tools(self, spec: AgentSpec) -> AgentSpec:
         """Return the spec with the tools of now."""
@@ -648,9 +856,7 @@ class Agent(Generic[Output, Deps]):
 
     @cached_property
     def _remote_sources(self) -> Sequence[LazyToolSource]:
-        tools = self.tools
-        sources = cast("Sequence[object]", tools) if isinstance(tools, (list, tuple)) else [tools]
-        return [source for source in sources if isinstance(source, LazyToolSource)]
+        return list(_iter_remote_sources(self.tools))
 
     async def _wait_for_remote_tools(self) -> None:
         """Wait for the tools of MCP servers, for each as long as a run may take."""
@@ -663,14 +869,27 @@ class Agent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         deps: object,
         settings: ModelSettings | None,
-    ) -> RunInput:
+        overrides: Mapping[str, Any],
+    ) -> tuple[Agent[Any, Deps], RunInput]:
+        """Return the agent that continues the run, and the input of its run."""
         from agentcall.result import RunResult
+        from agentcall.runtime.overrides import restore_overrides
         from agentcall.runtime.resume import prepare_resume
 
         paused = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
-        run_input = prepare_resume(paused, decisions, self.spec, deps)
+        overrides = restore_overrides(paused.overrides, overrides)
+        agent = self.with_overrides(overrides) if overrides else self
+        run_input = prepare_resume(paused, decisions, agent.spec, deps)
         check_settings(settings)
-        return replace(run_input, settings=merge_settings(run_input.settings, settings))
+        return agent, replace(run_input, settings=merge_settings(run_input.settings, settings))
+
+
+def _iter_remote_sources(tools: object) -> Iterator[LazyToolSource]:
+    if isinstance(tools, LazyToolSource):
+        yield tools
+    elif isinstance(tools, (list, tuple)):
+        for source in cast("Sequence[object]", tools):
+            yield from _iter_remote_sources(source)
 
 
 def _resolve_error_handler(
@@ -730,8 +949,7 @@ def _check_fields(agent: Agent[Any, Any]) -> None:
     is_list = isinstance(handoffs, (list, tuple))
     others = cast("Sequence[object]", handoffs) if is_list else ()
     is_right = {
-        "instructions": isinstance(instructions, (str, NoneType))
-        or is_sync_function(instructions, 1),
+        "instructions": isinstance(instructions, (str, NoneType)) or is_function(instructions, 1),
         "name": isinstance(fields["name"], str) and fields["name"] != "",
         "limits": isinstance(fields["limits"], Limits),
         "max_tools": max_tools is None or (type(max_tools) is int and max_tools > 0),
@@ -752,7 +970,7 @@ def _are_skills(value: object) -> bool:
 
 
 _EXPECTED_FIELDS = {
-    "instructions": "a text, or a function of a RunContext that is not async",
+    "instructions": "a text, or a function of a RunContext",
     "name": "a text",
     "limits": "a Limits, such as Limits(requests=5)",
     "max_tools": "a number above 0, or None",
@@ -776,7 +994,7 @@ def _check_unique_names(agent: Agent[Any, Any]) -> None:
     known: dict[str, Agent[Any, Any]] = {}
     agents = [agent]
     for current in agents:
-        if known.setdefault(current.name, current) is not current:
+        if known.setdefault(current.name, current).root is not current.root:
             raise UsageError(
                 f"two agents that may answer are called {current.name!r}; give each a unique name: "
                 f"Agent(name=...)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 import orjson
@@ -26,7 +26,7 @@ from agentcall.messages import (
     usage_from_json,
     usage_to_json,
 )
-from agentcall.settings import ModelSettings
+from agentcall.settings import Limits, ModelSettings
 from agentcall.tools.serialize import to_json_value
 
 Output = TypeVar("Output", covariant=True)
@@ -159,6 +159,33 @@ def raise_tool_error(failure: ToolFailure) -> None:
     raise ToolError(f"{failure.call.name} raised {name}") from failure.exception
 
 
+@dataclass(frozen=True, slots=True)
+class SavedOverrides:
+    """The arguments with which a run changed its agent, as far as they are data.
+
+    unsaved: the names of those that are not, such as `tools`.
+    """
+
+    limits: Limits | None = None
+    instructions: str | None = None
+    model: str | None = None
+    unsaved: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form."""
+        values = {name: getattr(self, name) for name in ("instructions", "model")}
+        values["limits"] = None if self.limits is None else asdict(self.limits)
+        values["unsaved"] = list(self.unsaved) or None
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, wire: Mapping[str, Any]) -> SavedOverrides:  # Any: checked when it is made
+        """Return what `to_json` returned. Raises TypeError and UsageError."""
+        limits = Limits(**wire["limits"]) if "limits" in wire else None
+        names = tuple(map(str, wire.get("unsaved", ())))
+        return cls(limits, wire.get("instructions"), wire.get("model"), names)
+
+
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
 class RunResult(Generic[Output]):
     """The result of a run.
@@ -172,6 +199,7 @@ class RunResult(Generic[Output]):
     agent: the name of the agent that answered.
     approval_rules: the calls that were approved always.
     settings: the model settings that the run was started with.
+    overrides: the arguments with which the run changed its agent: `limits`, `tools`, ...
     notes: for a person, what a crash left unknown and what has changed since.
     tool_errors: the exceptions that tools raised in this run, including those of agents as tools.
         Not in the JSON form.
@@ -191,6 +219,7 @@ class RunResult(Generic[Output]):
     paused: tuple[PausedAgentCall, ...] = ()
     tool_errors: tuple[ToolFailure, ...] = field(default=(), compare=False)
     settings: ModelSettings | None = None
+    overrides: SavedOverrides | None = None
 
     @property
     def own_pending(self) -> tuple[PendingCall, ...]:
@@ -295,6 +324,8 @@ def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
     }
     if result.settings is not None:
         wire["settings"] = result.settings.to_json()
+    if result.overrides is not None:
+        wire["overrides"] = result.overrides.to_json()
     if result.notes:
         wire["notes"] = list(result.notes)
     if isinstance(answer, MissingOutput):
@@ -326,6 +357,7 @@ def _run_result_from_json(
             for paused in wire["paused"]
         ),
         settings=ModelSettings.from_json(wire["settings"]) if "settings" in wire else None,
+        overrides=SavedOverrides.from_json(wire["overrides"]) if "overrides" in wire else None,
     )
 
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overlo
 
 from typing_extensions import Self, Unpack
 
-from agentcall.agent import Agent, Deps, History, Output, Prompt, generate_run_id, prepare_messages
+from agentcall.agent import (
+    Agent,
+    Deps,
+    History,
+    OtherOutput,
+    Output,
+    Prompt,
+    generate_run_id,
+    prepare_messages,
+)
 from agentcall.approvals import Decision, Denied
 from agentcall.durable.journal import (
     Journal,
@@ -53,25 +62,35 @@ from agentcall.messages import (
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.history import read_history
 from agentcall.runtime.output import InvalidOutput
+from agentcall.runtime.overrides import restore_overrides
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.runner import EventReader, iterate_sync, run_sync, stream_events
 from agentcall.runtime.state import RunInput
 from agentcall.runtime.text_stream import SyncTextStream, TextStream
-from agentcall.settings import ModelSettings, merge_settings
+from agentcall.settings import Limits, ModelSettings, merge_settings
 from agentcall.storage.codec import AnyResult, decision_to_json, result_to_json
 from agentcall.storage.locks import describe_owner
 from agentcall.tools.serialize import to_json_value
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+    from agentcall.agent import OverrideArguments
+    from agentcall.models.resolve import ModelLike
+    from agentcall.runtime.agent_spec import InstructionsFunction
 
     class DurableResumeArguments(TypedDict, total=False):
-        """The keyword arguments of `DurableAgent.resume`, without the deps."""
+        """The arguments of `DurableAgent.resume`, without the deps and the `output_type`."""
 
         settings: ModelSettings | None
+        limits: Limits | None
+        instructions: str | InstructionsFunction | None
+        model: ModelLike | None
+        tools: object
 
     class DurableRunArguments(DurableResumeArguments, total=False):
-        """The keyword arguments of `DurableAgent.run`, without the deps."""
+        """The arguments of `DurableAgent.run`, without the deps and the `output_type`."""
 
         run_id: str | None
         messages: History
@@ -128,6 +147,15 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableRunArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        async def run(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableRunArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     async def run(
         self,
@@ -137,7 +165,8 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """Execute a run, or continue the run of this id.
 
         prompt, messages: as in `Agent.run`. They may be omitted for an existing run; if given, they
@@ -146,12 +175,15 @@ class DurableAgent(Generic[Output, Deps]):
         deps: what tools get as `RunContext.deps`. It is not recorded, so it has to be given again.
         settings: as in `Agent.run`. They are recorded when the run starts, without
             `extra_headers`, and apply to its whole life; those that are given again replace them.
+        limits, instructions, model, tools, output_type: as in `Agent.run`. They are recorded as
+            `settings` are. Tools, types, functions and Model objects are not recorded: UsageError
+            names those that have to be given again to continue the run.
 
         Raises what `Agent.run` raises; RunBusy if another process executes the run; JournalError
         if a step cannot be recorded; JournalDamaged if the journal is not what was written. The run
         can be continued after all of them except JournalDamaged.
         """
-        return await self._run(prompt, run_id, messages, deps, settings)
+        return await self._run(prompt, run_id, messages, deps, settings, overrides)
 
     if TYPE_CHECKING:
 
@@ -171,6 +203,15 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableRunArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        def run_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableRunArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     def run_sync(
         self,
@@ -180,9 +221,10 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """Like `run`, from sync code."""
-        return run_sync(self._run(prompt, run_id, messages, deps, settings))
+        return run_sync(self._run(prompt, run_id, messages, deps, settings, overrides))
 
     if TYPE_CHECKING:
 
@@ -202,6 +244,15 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableRunArguments],
         ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def run_stream(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableRunArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[OtherOutput], None]: ...
 
     def run_stream(
         self,
@@ -211,13 +262,14 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """Like `run`, with the events as they happen. Recorded steps emit no events.
 
         The last event, RunFinished, comes when the result is on the disk.
         """
         return stream_events(
-            lambda reader: self._run(prompt, run_id, messages, deps, settings, reader)
+            lambda reader: self._run(prompt, run_id, messages, deps, settings, overrides, reader)
         )
 
     if TYPE_CHECKING:
@@ -238,14 +290,23 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableRunArguments],
         ) -> Generator[ProgressEvent | RunFinished[Output], None, None]: ...
+        @overload
+        def run_stream_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableRunArguments],
+        ) -> Generator[ProgressEvent | RunFinished[OtherOutput], None, None]: ...
 
     def run_stream_sync(
         self,
         prompt: Prompt | None = None,
         *,
         deps: Deps | None = None,
-        **options: Unpack[DurableRunArguments],
-    ) -> Generator[ProgressEvent | RunFinished[Output], None, None]:
+        **options: Any,  # as in the overloads
+    ) -> Generator[ProgressEvent | RunFinished[Any], None, None]:
         """Like `run_stream`, from sync code."""
         return iterate_sync(self.run_stream(prompt, deps=cast("Deps", deps), **options))
 
@@ -267,14 +328,23 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableRunArguments],
         ) -> TextStream[Output]: ...
+        @overload
+        def stream_text(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableRunArguments],
+        ) -> TextStream[OtherOutput]: ...
 
     def stream_text(
         self,
         prompt: Prompt | None = None,
         *,
         deps: Deps | None = None,
-        **options: Unpack[DurableRunArguments],
-    ) -> TextStream[Output]:
+        **options: Any,  # as in the overloads
+    ) -> TextStream[Any]:
         """Like `Agent.stream_text`."""
         return TextStream(self.run_stream(prompt, deps=cast("Deps", deps), **options))
 
@@ -296,14 +366,23 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableRunArguments],
         ) -> SyncTextStream[Output]: ...
+        @overload
+        def stream_text_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableRunArguments],
+        ) -> SyncTextStream[OtherOutput]: ...
 
     def stream_text_sync(
         self,
         prompt: Prompt | None = None,
         *,
         deps: Deps | None = None,
-        **options: Unpack[DurableRunArguments],
-    ) -> SyncTextStream[Output]:
+        **options: Any,  # as in the overloads
+    ) -> SyncTextStream[Any]:
         """Like `stream_text`, from sync code."""
         return SyncTextStream(self.run_stream(prompt, deps=cast("Deps", deps), **options))
 
@@ -327,6 +406,16 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableResumeArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        async def resume(
+            self,
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableResumeArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     async def resume(
         self,
@@ -335,12 +424,13 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """Continue a run that waits for approval, like `Agent.resume`.
 
         run: its id or its result.
         """
-        return await self._resume(run, decisions, deps, settings)
+        return await self._resume(run, decisions, deps, settings, overrides)
 
     if TYPE_CHECKING:
 
@@ -362,6 +452,16 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableResumeArguments],
         ) -> RunResult[Output]: ...
+        @overload
+        def resume_sync(
+            self,
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableResumeArguments],
+        ) -> RunResult[OtherOutput]: ...
 
     def resume_sync(
         self,
@@ -370,9 +470,10 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """Like `resume`, from sync code."""
-        return run_sync(self._resume(run, decisions, deps, settings))
+        return run_sync(self._resume(run, decisions, deps, settings, overrides))
 
     if TYPE_CHECKING:
 
@@ -394,6 +495,16 @@ class DurableAgent(Generic[Output, Deps]):
             deps: Deps,
             **options: Unpack[DurableResumeArguments],
         ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def resume_stream(
+            self,
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            output_type: TypeForm[OtherOutput],
+            deps: Deps = ...,
+            **options: Unpack[DurableResumeArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[OtherOutput], None]: ...
 
     def resume_stream(
         self,
@@ -402,9 +513,12 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """Like `resume`, with the events as they happen."""
-        return stream_events(lambda reader: self._resume(run, decisions, deps, settings, reader))
+        return stream_events(
+            lambda reader: self._resume(run, decisions, deps, settings, overrides, reader)
+        )
 
     async def enqueue(
         self,
@@ -413,18 +527,26 @@ class DurableAgent(Generic[Output, Deps]):
         run_id: str | None = None,
         messages: History = (),
         settings: ModelSettings | None = None,
+        **overrides: Unpack[OverrideArguments],
     ) -> str:
         """Queue a run for the workers of agents with this name, and return its id.
 
-        Does nothing if the run exists. Raises UsageError for settings with `extra_headers`, which
-        are not recorded.
+        Does nothing if the run exists. Raises UsageError for arguments that are not recorded:
+        settings with `extra_headers`, and what is not data, such as tools.
         """
         if settings is not None and settings.extra_headers:
             raise UsageError(
                 "the extra_headers of a queued run are not recorded; give them to the agent of "
                 "the workers: Agent(settings=)"
             )
-        first, title = self._build_first_record(prompt, run_id, messages, settings)
+        agent = self.agent.with_overrides(overrides)
+        saved = agent.saved_overrides
+        if saved is not None and saved.unsaved:
+            raise UsageError(
+                f"{saved.unsaved[0]}= of a queued run cannot be recorded; give it to the agent of "
+                "the workers"
+            )
+        first, title = self._build_first_record(agent, prompt, run_id, messages, settings)
         name = self.agent.name
         await self.query_journal(
             lambda journal: journal.create_run(first, "", queue=name, title=title)
@@ -436,7 +558,8 @@ class DurableAgent(Generic[Output, Deps]):
         claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
         async with RunLease(self._writer, claim) as lease:
             if lease.state.error is not None:
-                await RunExecution(self.agent, lease, None, None).record_changes()
+                agent = _continue_with(self.agent, lease, {})
+                await RunExecution(agent, lease, None, None).record_changes()
 
     async def claim_next(self) -> RunLease | None:
         """Claim the next queued run; return None if there is none."""
@@ -451,15 +574,17 @@ class DurableAgent(Generic[Output, Deps]):
         deps: object = None,
         settings: ModelSettings | None = None,
         reader: EventReader | None = None,
-    ) -> RunResult[Output]:
+        **overrides: Unpack[OverrideArguments],
+    ) -> RunResult[Any]:
         """Execute a leased run to its end. Raises what `run` raises."""
         recorded = lease.state.result
         if recorded is not None:
-            result = self._restore_output(recorded)
+            result = _restore_output(self.agent.with_overrides(overrides), recorded)
             if reader is not None:
                 reader.emit(RunFinished(result))
             return result
-        return await RunExecution(self.agent, lease, deps, reader, settings).execute()
+        agent = _continue_with(self.agent, lease, overrides)
+        return await RunExecution(agent, lease, deps, reader, settings).execute()
 
     async def query_journal(self, work: Callable[[Journal], T]) -> T:
         """Execute work on the journal in its thread and return the result."""
@@ -482,20 +607,26 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History,
         deps: object,
         settings: ModelSettings | None,
+        overrides: OverrideArguments,
         reader: EventReader | None = None,
-    ) -> RunResult[Output]:
-        self.agent.spec.check_settings(settings)
+    ) -> RunResult[Any]:
+        agent = self.agent.with_overrides(overrides) if overrides else self.agent
+        agent.spec.check_settings(settings)
         first: JournalRecord | None = None
         history = read_history(messages)
         if prompt is None and run_id is not None and not history:
             claim = await self.query_journal(lambda journal: open_run(journal, run_id))
         else:
-            first, title = record, _ = self._build_first_record(prompt, run_id, history, settings)
+            first, title = record, _ = self._build_first_record(
+                agent, prompt, run_id, history, settings
+            )
             claim = await self.query_journal(lambda journal: begin_run(journal, record, title))
         async with RunLease(self._writer, claim) as lease:
             if first is not None:
                 _check_same_input(lease.state, first)
-            return await self.execute(lease, deps=deps, settings=settings, reader=reader)
+            return await self.execute(
+                lease, deps=deps, settings=settings, reader=reader, **overrides
+            )
 
     async def _resume(
         self,
@@ -503,18 +634,21 @@ class DurableAgent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         deps: object,
         settings: ModelSettings | None,
+        overrides: OverrideArguments,
         reader: EventReader | None = None,
-    ) -> RunResult[Output]:
-        self.agent.spec.check_settings(settings)
+    ) -> RunResult[Any]:
         run_id = run if isinstance(run, str) else run.run_id
         claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
         async with RunLease(self._writer, claim) as lease:
-            execution = RunExecution(self.agent, lease, deps, reader, settings)
+            agent = _continue_with(self.agent, lease, overrides)
+            agent.spec.check_settings(settings)
+            execution = RunExecution(agent, lease, deps, reader, settings)
             await execution.record_decisions(decisions)
             return await execution.execute()
 
     def _build_first_record(
         self,
+        agent: Agent[Any, Deps],
         prompt: Prompt | None,
         run_id: str | None,
         messages: History,
@@ -528,21 +662,37 @@ class DurableAgent(Generic[Output, Deps]):
             "agent": self.agent.name,
             "messages": [to_json(message) for message in conversation_messages],
             "start": start,
-            "code": AgentFingerprint.from_agent(self.agent).to_json(),
+            "code": AgentFingerprint.from_agent(agent).to_json(),
             "recipe": self._recipe,
             "at": round(time(), 3),
         }
         if settings is not None:
             body["settings"] = settings.to_json()
+        if agent.saved_overrides is not None:
+            body["overrides"] = agent.saved_overrides.to_json()
         return seal_record(run_id, 1, "begin", body, ""), _make_title(conversation_messages[-1])
 
-    def _restore_output(self, result: AnyResult) -> RunResult[Output]:
-        """Return the result with an output of the agent's type, if the value fits."""
-        output = self.agent.spec.output
-        if output.schema is None or isinstance(result.answer, MissingOutput):
-            return result
-        value = output.parse(encode_json(to_json_value(result.answer)).decode())
-        return result if isinstance(value, InvalidOutput) else replace(result, answer=value)
+
+def _continue_with(
+    agent: Agent[Any, Deps], lease: RunLease, overrides: Mapping[str, Any]
+) -> Agent[Any, Deps]:
+    """Return the agent that continues a run: as the run was started, and with what is given again.
+
+    Raises UsageError if something is not given again that could not be recorded.
+    """
+    recorded = lease.state.begin.overrides
+    if recorded is None and not overrides:
+        return agent
+    return agent.with_overrides(restore_overrides(recorded, overrides))
+
+
+def _restore_output(agent: Agent[Any, Any], result: AnyResult) -> AnyResult:
+    """Return the result with an output of the agent's type, if the value fits."""
+    output = agent.spec.output
+    if output.schema is None or isinstance(result.answer, MissingOutput):
+        return result
+    value = output.parse(encode_json(to_json_value(result.answer)).decode())
+    return result if isinstance(value, InvalidOutput) else replace(result, answer=value)
 
 
 def _make_title(message: Message) -> str:
@@ -712,6 +862,8 @@ def record_result(
     }
     if result.settings is not None:
         body["settings"] = result.settings.to_json()
+    if result.overrides is not None:
+        body["overrides"] = result.overrides.to_json()
     first = seal_record(result.run_id, 1, "begin", body, "")
     # One transaction: of a run without its result, every call would be executed again.
     last = _build_last_entry(DurableRunState(result.run_id, [first]), "", result)

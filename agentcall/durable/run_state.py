@@ -26,7 +26,7 @@ from agentcall.messages import (
     load_messages,
     tool_call_from_json,
 )
-from agentcall.result import MissingOutput, RunResult
+from agentcall.result import MissingOutput, RunResult, SavedOverrides
 from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint
 from agentcall.runtime.turn import ModelTurn
 from agentcall.settings import ModelSettings
@@ -99,6 +99,7 @@ class BeginRecord:
     start: int
     recipe: Mapping[str, JSON] | None
     settings: ModelSettings | None = None
+    overrides: SavedOverrides | None = None
 
 
 class DurableRunState:
@@ -218,8 +219,10 @@ class DurableRunState:
     def _apply_begin(self, body: RecordBody) -> None:
         messages = load_messages(body["messages"])
         settings = ModelSettings.from_json(body["settings"]) if "settings" in body else None
+        wire = body.get("overrides")
+        overrides = None if wire is None else SavedOverrides.from_json(wire)
         self.begin = BeginRecord(
-            body["agent"], messages, body["start"], body.get("recipe"), settings
+            body["agent"], messages, body["start"], body.get("recipe"), settings, overrides
         )
         self.fingerprint = AgentFingerprint.from_json(body["code"])
         self._messages[self.run_id] = messages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import UnionType
 from typing import (
@@ -26,12 +26,12 @@ from agentcall.settings import Limits, ModelSettings, check_settings, merge_sett
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.tool import RunContext, Tool
 
-InstructionsFunction: TypeAlias = Callable[[RunContext[Any]], str]
+InstructionsFunction: TypeAlias = Callable[[RunContext[Any]], str | Awaitable[str]]
 """Returns the instructions of a run; Any: the type of `deps` is the user's own."""
 
 if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.models.model import Model
-    from agentcall.result import ToolErrorHandler
+    from agentcall.result import SavedOverrides, ToolErrorHandler
     from agentcall.runtime.call_rules import CallRules
     from agentcall.runtime.checkpoint import StepExecutor
     from agentcall.tools.selection import ToolFinder
@@ -54,7 +54,8 @@ def _create_step_executor() -> StepExecutor:
 class AgentSpec:
     """An agent as a run sees it.
 
-    write_instructions: returns the instructions of a run, in place of those of the prompt.
+    instructions: the parts of the instructions if one of them is a function; they replace those of
+        the prompt when the run begins.
     name: its name in the run: its own name, or the name of the tool that it is called as.
     agent: its own name.
     handoffs: the agents that may take the conversation over, by the names of the handoff tools.
@@ -63,6 +64,8 @@ class AgentSpec:
     required_tools: the names of the tools that have to succeed before an answer.
     rules: those that the tools declare and the required tools; None if there are none.
     first_tool: the name of the tool that its first turn calls; empty for any, or none.
+    overrides: the arguments with which the run changed its agent.
+    first: the spec that the run began with, if it has overrides: handing back leads to it.
     """
 
     model: Model
@@ -74,7 +77,7 @@ class AgentSpec:
     policy: Policy | None = None
     on_tool_error: ToolErrorHandler | None = None
     finder: ToolFinder | None = None
-    write_instructions: InstructionsFunction | None = None
+    instructions: tuple[str | InstructionsFunction, ...] = ()
     name: str = "agent"
     agent: str = "agent"
     handoffs: Mapping[str, Callable[[], AgentSpec]] = field(
@@ -85,6 +88,8 @@ class AgentSpec:
     required_tools: tuple[str, ...] = ()
     rules: CallRules | None = None
     first_tool: str = ""
+    overrides: SavedOverrides | None = None
+    first: AgentSpec | None = None
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -158,7 +163,10 @@ class AgentSpec:
 
     def hand_over_to(self, other: AgentSpec) -> AgentSpec:
         """Return the spec of another agent that continues the run, within the limits of the run."""
-        return replace(other, limits=self.limits, steps=self.steps)
+        first = self if self.overrides is not None else self.first
+        if first is not None and other.agent == first.agent:
+            return replace(first, limits=self.limits, steps=self.steps)
+        return replace(other, limits=self.limits, steps=self.steps, first=first)
 
     def iter_reachable(self) -> Iterator[AgentSpec]:
         """Yield this spec and all that handoffs lead to, the nearest first, each name once."""
@@ -169,6 +177,8 @@ class AgentSpec:
             yield spec
             for get_spec in spec.handoffs.values():
                 other = get_spec()
+                if self.first is not None and other.agent == self.first.agent:
+                    other = self.first
                 if other.name not in seen:
                     seen.add(other.name)
                     queue.append(other)

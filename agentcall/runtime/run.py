@@ -129,6 +129,8 @@ class AgentRun:
         """
         if is_importing():
             raise UsageError(_RUN_DURING_IMPORT)
+        if self._state.spec.instructions:
+            await self._state.write_instructions()
         if self._state.instrumentation is None:
             return await self._execute()
         with self._state.instrumentation.observe(self._create_span()) as record:
@@ -331,7 +333,7 @@ class AgentRun:
             if result is not None:
                 return result
         if state.spec.handoffs:
-            self._hand_over()
+            await self._hand_over()
         if state.closing_reason:
             state.close_tools(state.closing_reason)
         return None
@@ -351,7 +353,7 @@ class AgentRun:
             return state.build_result(state.close_reason or "final", value)
         return None
 
-    def _hand_over(self) -> None:
+    async def _hand_over(self) -> None:
         """Continue as another agent, if the last turn handed the conversation over."""
         state = self._state
         get_spec = find_handoff(state.transcript, state.spec.handoffs)
@@ -359,6 +361,8 @@ class AgentRun:
             return
         before = state.spec
         state.switch_agent(before.hand_over_to(get_spec()))
+        if state.spec.instructions:
+            await state.write_instructions()
         self._model_caller = self._create_model_caller()
         if state.instrumentation is not None:
             self._handoff_spans.enter_context(state.instrumentation.observe(self._create_span()))

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from inspect import isawaitable
 from typing import Any, cast
 
 from agentcall.approvals import ApprovalRule, FinalDecision
@@ -192,6 +193,7 @@ class RunState:
         self.run_id = run_input.run_id
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.steps = spec.steps
+        self.overrides = spec.overrides if spec.first is None else spec.first.overrides
         self.emit = emit
         self.wait_for_reader = run_input.wait_for_reader
         if parent is not None:
@@ -253,8 +255,6 @@ class RunState:
         parent = self.input.parent
         self.path: str = spec.name if parent is None else f"{parent.path}/{spec.name}"
         self.prompt = spec.prompt
-        if spec.write_instructions is not None:
-            self.prompt = replace(spec.prompt, instructions=self._write_instructions(spec))
         self.tools: Mapping[str, Tool] = spec.registry.by_name
         self._tool_selection = None
         if spec.finder is not None:
@@ -273,18 +273,8 @@ class RunState:
         self._window: int | None = None
         self._has_fetched_window = False
 
-    def _write_instructions(self, spec: AgentSpec) -> str:
-        """Return what the agent's function of the instructions returns for this run."""
-        write = spec.write_instructions
-        text = cast("object", "" if write is None else write(self.create_context()))
-        if not isinstance(text, str):
-            raise UsageError(f"the instructions of {spec.name} returned {text!r:.100}, not a text")
-        if spec.rules is not None and spec.rules.final:
-            return append_final_notice(text, spec.rules.final)
-        return text
-
     def create_context(self) -> RunContext[Any]:  # Any: the user's own type
-        """Return the context of a function that is called between two calls of tools."""
+        """Return the context of a function of the user that is not a tool."""
         return RunContext(
             deps=self.input.deps,
             usage=self.budget.used,
@@ -292,6 +282,21 @@ class RunState:
             run_id=self.run_id,
             tainted=self.is_tainted,
         )
+
+    async def write_instructions(self) -> None:
+        """Put what the agent's functions of the instructions return into the prompt."""
+        context, texts = self.create_context(), list[str]()
+        for part in self.spec.instructions:
+            returned = part if isinstance(part, str) else part(context)
+            text = cast("object", await returned if isawaitable(returned) else returned)
+            if not isinstance(text, str):
+                name = self.spec.name
+                raise UsageError(f"the instructions of {name} returned {text!r:.100}, not a text")
+            texts.append(text)
+        text, rules = "\n\n".join(filter(None, texts)), self.spec.rules
+        if rules is not None and rules.final:
+            text = append_final_notice(text, rules.final)
+        self.prompt = replace(self.prompt, instructions=text)
 
     def free_tool_choice(self) -> None:
         """Leave it to the model whether it calls tools, unless it may call none."""
@@ -537,6 +542,7 @@ class RunState:
             paused=paused,
             tool_errors=tuple(self.tool_errors),
             settings=self.input.settings,
+            overrides=self.overrides,
         )
 
     @property

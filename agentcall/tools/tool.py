@@ -77,7 +77,12 @@ def is_async(function: object) -> bool:
 
 def is_sync_function(function: object, count: int) -> bool:
     """Whether an object is a function that takes `count` arguments, and is not async."""
-    if not callable(function) or isinstance(function, type) or is_async(function):
+    return is_function(function, count) and not is_async(function)
+
+
+def is_function(function: object, count: int) -> bool:
+    """Whether an object is a function, async or not, that takes `count` arguments."""
+    if not callable(function) or isinstance(function, type):
         return False
     try:
         inspect.signature(function).bind(*range(count))

@@ -14,6 +14,7 @@ from typing_extensions import assert_type
 from agentcall import Agent, RunContext, RunResult, tool
 from agentcall.durable import DurableAgent, durable
 from agentcall.events import RunFinished, TextDelta
+from agentcall.runtime.text_stream import TextStream
 
 
 class City(BaseModel):
@@ -59,6 +60,27 @@ COLOUR = Agent("m", output_type=Literal["red", "blue"])
 assert_type(COLOUR, Agent[Literal["red", "blue"], None])
 assert_type(COLOUR.run_sync("?").output, Literal["red", "blue"])
 _text: str = Agent("m", output_type=City).run_sync("?").output  # wrong: it is a City
+
+
+assert_type(Agent("m", output_type=int).run_sync("?", output_type=City).output, City)
+assert_type(Agent("m").run_sync("?", output_type=City | None, tools=[]).output, City | None)
+Agent("m").run_sync("?", limits=5)  # wrong: it is not Limits
+Agent("m").run_sync("?", limit=None)  # wrong: there is no such argument
+
+
+async def check_a_type_of_a_run() -> None:
+    agent = Agent("m", deps_type=Database)
+    runs = durable(agent, "sqlite:///runs.db")
+    assert_type(
+        await agent.run("?", output_type=list[City], deps=Database()), RunResult[list[City]]
+    )
+    assert_type((await runs.run("?", output_type=City, deps=Database())).output, City)
+    assert_type(agent.stream_text("?", output_type=City, deps=Database()), TextStream[City])
+    async for event in agent.run_stream("?", output_type=City, deps=Database()):
+        if isinstance(event, RunFinished):
+            assert_type(event.result.output, City)
+    resumed = await agent.resume("{}", {}, output_type=City, tools=[], deps=Database())
+    assert_type(resumed.output, City)
 
 
 async def check_all_ways_to_run() -> None:
