@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a file of tools needs none of these, and they take most of 
     from agentcall.sessions import SQLiteSession
     from agentcall.settings import Limits, ModelSettings
     from agentcall.tools.registry import ToolRegistry
+    from agentcall.tools.result import Result
     from agentcall.tools.skill import Skill
 
 _LATE = {
@@ -28,6 +29,7 @@ _LATE = {
     "Limits": "settings",
     "ModelSettings": "settings",
     "PendingCall": "result",
+    "Result": "tools.result",
     "RunFinished": "events",
     "RunResult": "result",
     "SQLiteSession": "sessions",
@@ -62,6 +64,7 @@ __all__ = [
     "ModelRetry",
     "ModelSettings",
     "PendingCall",
+    "Result",
     "RunContext",
     "RunFinished",
     "RunResult",

@@ -173,6 +173,9 @@ class ToolResult:
     images: the images of the result; the text says where each belongs.
     seconds: how long the call took; None if it was not executed.
     not_called: whether the tool was not executed: the call was refused, or equal to another one.
+    data: what the tool gave the application (`tools.result.Result`); the model never reads it.
+    unsaved_data: the name of the type of data that was lost when the result was saved, as it has no
+        JSON form; empty otherwise.
     """
 
     call_id: str
@@ -184,6 +187,8 @@ class ToolResult:
     images: tuple[Image, ...] = ()
     seconds: float | None = field(default=None, compare=False, repr=False)
     not_called: bool = field(default=False, compare=False, repr=False)
+    data: object = field(default=None, compare=False, repr=False)
+    unsaved_data: str = field(default="", compare=False, repr=False)
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
@@ -348,6 +353,8 @@ def to_json(message: object) -> dict[str, JSON]:
                 wire["images"] = [_part_to_json(image) for image in message.images]
             if message.seconds is not None:
                 wire["seconds"] = round(message.seconds, 6)
+            if message.data is not None or message.unsaved_data:
+                wire.update(data_to_json(message.data, message.unsaved_data))
             return _add_provenance(wire, message)
         case System():
             wire = system_to_json(message.text)
@@ -356,6 +363,33 @@ def to_json(message: object) -> dict[str, JSON]:
             raise UsageError(
                 f"{message!r} is not a message; use System, User, Assistant or ToolResult"
             )
+
+
+def data_to_json(data: object, unsaved: str = "") -> dict[str, JSON]:
+    """Return the key `data` with the JSON value of a tool's data, or `unsaved_data` with its type.
+
+    Dataclasses, pydantic models, numpy arrays, times and UUIDs have a JSON value; sets, bytes and
+    other objects have none. unsaved: the type of data that was lost before.
+    """
+    if data is None:
+        return {"unsaved_data": unsaved} if unsaved else {}
+    try:
+        return {"data": orjson.loads(orjson.dumps(data, _dump_object, _DATA_OPTIONS))}
+    except Exception:  # the methods of a user's class may raise anything
+        return {"unsaved_data": type(data).__name__}
+
+
+_DATA_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+def _dump_object(value: object) -> object:
+    if isinstance(value, Untrusted):
+        return value.value
+    for name, arguments in (("model_dump", {"mode": "json"}), ("_asdict", {})):
+        method = getattr(value, name, None)
+        if callable(method) and not isinstance(value, type):
+            return method(**arguments)
+    raise TypeError
 
 
 def _user_to_json(message: User) -> dict[str, JSON]:
@@ -439,6 +473,8 @@ def from_json(value: Mapping[str, JSON]) -> Message:
                 (*images, *_get_images(value)),
                 _get_seconds(value),
                 value.get("not_called") is True,
+                value.get("data"),
+                _get_string(value, "unsaved_data"),
             )
         case _:
             raise UsageError(

@@ -89,6 +89,15 @@ class ToolCallRecord(NamedTuple):
         return "" if self.result is None else self.result.text
 
     @property
+    def data(self) -> Any:  # Any: the application knows its type
+        """What the tool gave the application (`Result(data=...)`); None without any.
+
+        Of a result that was saved it is the JSON value, and None if the data have none: then
+        `result.unsaved_data` is the name of their type.
+        """
+        return None if self.result is None else self.result.data
+
+    @property
     def seconds(self) -> float | None:
         """How long the call took; None if it was not executed."""
         return None if self.result is None else self.result.seconds

@@ -18,6 +18,7 @@ FACE = [
     "ModelRetry",
     "ModelSettings",
     "PendingCall",
+    "Result",
     "RunContext",
     "RunFinished",
     "RunResult",

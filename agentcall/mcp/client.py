@@ -48,6 +48,7 @@ from agentcall.mcp.transport import parse_transport
 from agentcall.messages import JSON, Image, Message, Text
 from agentcall.settings import Limits
 from agentcall.tools.registry import LazyToolSource
+from agentcall.tools.result import Result
 from agentcall.tools.schema.json_schema import strip_titles
 from agentcall.tools.schema.regex import drop_unchecked_patterns
 from agentcall.tools.tool import Tool, ToolOptionArguments, ToolOptions, tool_from_schema
@@ -346,7 +347,7 @@ class _RemoteTool:
     def location(self) -> str:
         return f"the MCP server {self.connection.transport.label}"
 
-    async def __call__(self, arguments: dict[str, JSON]) -> str | Image | list[str | Image]:
+    async def __call__(self, arguments: dict[str, JSON]) -> object:
         # The tool's own deadline comes first in a run, hence the grace period.
         timeout = None if self.timeout is None else self.timeout + _GRACE_SECONDS
         future = self.connection.submit(
@@ -356,4 +357,6 @@ class _RemoteTool:
         parts = read_contents(result.content, result.structured_content)
         if result.is_error:
             raise ToolError(*(parts or [f"{self.name} failed without a message"]))
-        return parts[0] if len(parts) == 1 else parts
+        output = parts[0] if len(parts) == 1 else parts
+        structured: object = result.structured_content
+        return output if structured is None else Result(output, data=structured)

@@ -267,6 +267,8 @@ async def execute_once(
         assessed=True,
         images=output.images,
         seconds=seconds,
+        data=output.data,
+        unsaved_data=output.unsaved_data,
     )
     return result, output.exception
 

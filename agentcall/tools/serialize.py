@@ -3,7 +3,8 @@
 Rules: text is unchanged; everything else becomes valid JSON, with characters beyond ASCII
 unescaped. NaN and infinities become null, as JSON cannot represent them. Bytes become text if they
 are UTF-8, else base64. Sets become sorted lists, generators lists of their first `MAX_ITEMS` items,
-models and dataclasses objects, arrays lists. `Untrusted` is replaced by its value. Other objects
+models and dataclasses objects, arrays lists. `Untrusted` is replaced by its value, and a `Result`
+inside another value by its text and images: its data never become text. Other objects
 become the result of `str` or `repr` if their class defines it, else their public attributes. A
 cycle becomes `<cycle>`. Nothing here raises an Exception.
 
@@ -35,6 +36,7 @@ from agentcall.messages import (
     is_image,
     to_image,
 )
+from agentcall.tools.result import Result
 
 MAX_DEPTH = 60
 MAX_ITEMS = 10_000
@@ -48,11 +50,12 @@ _ORJSON_OPTIONS = (
 
 
 class SerializedOutput(NamedTuple):
-    """A tool's output: its text, whether any part is `Untrusted`, and its images."""
+    """A tool's output: its text, whether any part is `Untrusted`, its images, and its data."""
 
     text: str
     is_untrusted: bool = False
     images: tuple[Image, ...] = ()
+    data: object = None
 
 
 def serialize(value: object) -> str:
@@ -73,6 +76,8 @@ def serialize_output(value: object) -> SerializedOutput:
         return SerializedOutput(text) if ";base64," not in text else _extract_images(text)
     serializer = _Serializer()
     if type(value) not in _JSON_TYPES:
+        if isinstance(value, Result):
+            return _serialize_result(value)
         parts = cast("Sequence[object]", value) if _is_content(value) else [value]
         if parts is value or is_image(value):
             text = "\n".join(map(serializer.format_part, parts))
@@ -81,10 +86,26 @@ def serialize_output(value: object) -> SerializedOutput:
         text = orjson.dumps(value, default=serializer.convert, option=_ORJSON_OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):
         serializer.images.clear()
+        serializer.data.clear()
         text = json.dumps(serializer.walk(value, ()), ensure_ascii=False, separators=(",", ":"))
         text = text.encode("utf-8", "replace").decode()
     output = SerializedOutput(text, serializer.is_untrusted, tuple(serializer.images))
+    if serializer.data:
+        output = output._replace(data=serializer.data)
     return output if ";base64," not in text else _extract_images(*output)
+
+
+def _serialize_result(result: Result) -> SerializedOutput:
+    output = serialize_output(result.text)
+    if result.images:
+        first = len(output.images) + 1
+        notes = (format_image(image, number) for number, image in enumerate(result.images, first))
+        output = output._replace(
+            text="\n".join(filter(None, (output.text, *notes))),
+            is_untrusted=output.is_untrusted or any(image.untrusted for image in result.images),
+            images=(*output.images, *result.images),
+        )
+    return output._replace(data=result.data)
 
 
 def _encode_text(value: str) -> str:
@@ -92,10 +113,10 @@ def _encode_text(value: str) -> str:
 
 
 def _extract_images(
-    text: str, is_untrusted: bool = False, images: tuple[Image, ...] = ()
+    text: str, is_untrusted: bool = False, images: tuple[Image, ...] = (), data: object = None
 ) -> SerializedOutput:
     text, more = extract_images(text, len(images) + 1)
-    return SerializedOutput(text, is_untrusted, (*images, *more))
+    return SerializedOutput(text, is_untrusted, (*images, *more), data)
 
 
 def _is_content(value: object) -> bool:
@@ -142,6 +163,7 @@ class _Serializer:
     def __init__(self) -> None:
         self.is_untrusted = False
         self.images: list[Image] = []
+        self.data: list[object] = []  # of the `Result`s inside the value
         self._iterated: dict[int, tuple[object, list[object]]] = {}
 
     def convert(self, value: object) -> object:
@@ -149,6 +171,10 @@ class _Serializer:
         if isinstance(value, Untrusted):
             self.is_untrusted = True
             return value.value
+        if isinstance(value, Result):
+            if value.data is not None:
+                self.data.append(value.data)
+            return [value.text, *value.images] if value.images else value.text
         if is_image(value):
             return self.format_part(value)
         if isinstance(value, Iterator):

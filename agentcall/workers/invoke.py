@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from agentcall.errors import ModelRetry, ToolError
 from agentcall.messages import Image, Untrusted
+from agentcall.tools.result import Result
 from agentcall.tools.serialize import (
     MAX_ITEMS,
     SerializedOutput,
@@ -38,6 +39,7 @@ class ToolOutput(NamedTuple):
 
     exception: what the tool raised, for the developer.
     images: those that the text has notes for.
+    data: what the tool gave the application; unsaved_data: the type of data that did not get here.
     """
 
     text: str
@@ -45,6 +47,8 @@ class ToolOutput(NamedTuple):
     untrusted: bool = False
     exception: BaseException | None = None
     images: tuple[Image, ...] = ()
+    data: object = None
+    unsaved_data: str = ""
 
 
 class PendingAwaitable(NamedTuple):
@@ -104,8 +108,8 @@ def _normalize_result(tool: Tool, context: ToolContext, value: object) -> ToolOu
 
 
 def _serialize_result(value: object) -> ToolOutput:
-    text, untrusted, images = serialize_output(value)
-    return ToolOutput(text, untrusted=untrusted, images=images)
+    text, untrusted, images, data = serialize_output(value)
+    return ToolOutput(text, untrusted=untrusted, images=images, data=data)
 
 
 def _drain_generator(value: object) -> object:
@@ -125,7 +129,7 @@ async def _drain_async_generator(values: AsyncIterator[object]) -> list[object]:
 def format_tool_error(tool: Tool, context: ToolContext, error: BaseException) -> ToolOutput:
     """Return the error message that the model reads for an exception of the tool."""
     name = type(error).__name__
-    message, untrusted, images = _read_error_message(error)
+    message, untrusted, images, data = _read_error_message(error)
     if isinstance(error, ModelRetry):
         if tool.options.retries > context.retry:
             text = f"{message}\nPlease try again."
@@ -135,13 +139,14 @@ def format_tool_error(tool: Tool, context: ToolContext, error: BaseException) ->
         text = message
     else:
         text = f"{name}: {message}" if message else name
-    return ToolOutput(text, True, untrusted, error, images)
+    return ToolOutput(text, True, untrusted, error, images, data)
 
 
 def _read_error_message(error: BaseException) -> SerializedOutput:
     """Return the message of an error, with what its arguments contain."""
-    output = serialize_output(error.args[0] if len(error.args) == 1 else error.args)
-    if output.is_untrusted or output.images:
+    argument = error.args[0] if len(error.args) == 1 else error.args
+    output = serialize_output(argument)
+    if output.is_untrusted or output.images or isinstance(argument, Result):
         return output._replace(text=output.text.strip())
     try:
         return output._replace(text=serialize(str(error)).strip())

@@ -30,7 +30,14 @@ from typing import Any, TypeAlias
 import orjson
 
 from agentcall.errors import ArgumentsError, ToolError
-from agentcall.messages import JSON, EnclosingCall, enclosing_call, load_messages, usage_from_json
+from agentcall.messages import (
+    JSON,
+    EnclosingCall,
+    data_to_json,
+    enclosing_call,
+    load_messages,
+    usage_from_json,
+)
 from agentcall.tools.importable import FunctionRef
 from agentcall.tools.serialize import serialize, truncate_text
 from agentcall.tools.tool import RunContext, Tool, ToolOptions, make_tool
@@ -95,7 +102,8 @@ def _handle_call(message: WorkerMessage, base_size: int) -> bytes:
     is_fit = _has_no_leftovers() and (memory is None or growth < memory / 2)
     error = output.exception
     reply: dict[str, JSON] = {
-        **output._replace(exception=None)._asdict(),
+        **output._replace(exception=None, data=None)._asdict(),
+        **data_to_json(output.data),
         "exception": None if error is None else _exception_to_json(error),
         "is_fit": is_fit,
     }

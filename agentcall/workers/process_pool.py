@@ -142,6 +142,8 @@ async def _call_in_worker(
         bool(reply["untrusted"]),
         _exception_from_json(exception) if isinstance(exception, Mapping) else None,
         tuple(Image(**image) for image in images),
+        reply["data"],
+        str(reply["unsaved_data"]),
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall import ModelRetry, RunContext, tool
+from agentcall import ModelRetry, Result, RunContext, tool
 from agentcall.errors import ToolError
 
 PIXEL = base64.b64decode(
@@ -49,6 +49,13 @@ async def add_later(a: int, b: int) -> int:
 def mirrored(point: Point) -> Point:
     """Mirror a point."""
     return Point(point.y, point.x)
+
+
+@tool(isolated=True)
+def chart(savable: bool) -> Result:
+    """Draw a chart."""
+    data = {"points": [Point(1, 2)]} if savable else {"points": {1, 2}}
+    return Result("a chart", images=PIXEL, data=data)
 
 
 @tool(isolated=True)
