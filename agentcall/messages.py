@@ -344,17 +344,7 @@ def to_json(message: object) -> dict[str, JSON]:
                 wire["reasoning_content"] = message.thinking
             return _add_provenance(wire, message)
         case ToolResult():
-            wire = tool_result_to_json(message.call_id, message.name, message.text)
-            if message.is_error:
-                wire["is_error"] = True
-            if message.not_called:
-                wire["not_called"] = True
-            if message.images:
-                wire["images"] = [_part_to_json(image) for image in message.images]
-            if message.seconds is not None:
-                wire["seconds"] = round(message.seconds, 6)
-            if message.data is not None or message.unsaved_data:
-                wire.update(data_to_json(message.data, message.unsaved_data))
+            wire = _tool_result_to_json(message)
             return _add_provenance(wire, message)
         case System():
             wire = system_to_json(message.text)
@@ -363,6 +353,21 @@ def to_json(message: object) -> dict[str, JSON]:
             raise UsageError(
                 f"{message!r} is not a message; use System, User, Assistant or ToolResult"
             )
+
+
+def _tool_result_to_json(message: ToolResult) -> dict[str, JSON]:
+    wire = tool_result_to_json(message.call_id, message.name, message.text)
+    if message.is_error:
+        wire["is_error"] = True
+    if message.not_called:
+        wire["not_called"] = True
+    if message.images:
+        wire["images"] = [_part_to_json(image) for image in message.images]
+    if message.seconds is not None:
+        wire["seconds"] = round(message.seconds, 6)
+    if message.data is not None or message.unsaved_data:
+        wire.update(data_to_json(message.data, message.unsaved_data))
+    return wire
 
 
 def data_to_json(data: object, unsaved: str = "") -> dict[str, JSON]:
