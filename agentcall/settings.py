@@ -61,6 +61,9 @@ class ModelSettings:
         the tools.
     parallel_tool_calls: whether one turn may have several calls; sent if tools are.
     reasoning_effort: such as "low" or "high"; the server knows the values.
+    thinking: False turns a model's thinking off, True on, where it has a switch.
+    send_thinking: whether the model is sent its earlier thinking: True with every answer, False
+        never. None sends what led to calls, as the models that think between calls need it.
     extra_body: further fields of the request, such as `{"top_k": 1}`.
     extra_headers: further HTTP headers. They may be secret, so they are not shown or saved.
     timeout: seconds for one request, from its first attempt to its last byte.
@@ -77,6 +80,8 @@ class ModelSettings:
     tool_choice: str | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
+    thinking: bool | None = None
+    send_thinking: bool | None = None
     extra_body: Mapping[str, JSON] = field(default_factory=dict[str, JSON], hash=False)
     extra_headers: Mapping[str, str] = field(default_factory=dict[str, str], hash=False, repr=False)
     timeout: float | None = None
@@ -215,6 +220,11 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "tool_choice": (_is_text, '"auto", "none", "required", or the name of a tool'),
     "parallel_tool_calls": (lambda value: isinstance(value, bool), "True or False"),
     "reasoning_effort": (_is_text, 'a text such as "low"'),
+    "thinking": (
+        lambda value: isinstance(value, bool),
+        'True or False; an effort is reasoning_effort="low"',
+    ),
+    "send_thinking": (lambda value: isinstance(value, bool), "True or False"),
     "extra_body": (_is_json_object, "a mapping of names to JSON values"),
     "extra_headers": (_are_headers, "a mapping of header names to texts of one line"),
     "timeout": (
@@ -235,6 +245,7 @@ _OWN_SETTINGS = {
     **{
         name: f"use ModelSettings({name}=)"
         for name in ModelSettings.__slots__
-        if not name.startswith("extra_") and name != "timeout"
+        # `thinking` is also a field of hosted servers, with a value of another form
+        if not name.startswith("extra_") and name not in ("timeout", "thinking", "send_thinking")
     },
 }

@@ -357,6 +357,7 @@ _SETTING_FIELDS = (
     "tool_choice",
     "parallel_tool_calls",
     "reasoning_effort",
+    "thinking",
     "timeout",
 )
 _SAVED_SETTINGS = (*_SETTING_FIELDS, "extra_body")

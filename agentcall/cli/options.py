@@ -208,6 +208,12 @@ class AgentOptions:
         str | None,
         typer.Option("--reasoning-effort", metavar="LEVEL", help="Such as low, medium or high."),
     ] = None
+    thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--thinking/--no-thinking", help="Turn the model's thinking on or off, where it can."
+        ),
+    ] = None
     extra_body: Annotated[
         str | None,
         typer.Option(

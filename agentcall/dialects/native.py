@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agentcall.dialects.answer_parts import (
     MessageDelta,
@@ -72,9 +72,15 @@ def append_tool_choice(text: str, prompt: PromptSpec, tool_choice: ToolChoice) -
 
 @dataclass(frozen=True, slots=True)
 class NativeDialect:
-    """The `tools` field, the `tool_calls` list and the `tool` role."""
+    """The `tools` field, the `tool_calls` list and the `tool` role.
+
+    thinking_keys: where the thinking that led to calls is sent back (`models/thinking.py`).
+    sends_all_thinking: whether that of answers without calls is sent back as well.
+    """
 
     name: str = "native"
+    thinking_keys: tuple[str, ...] = field(default=("reasoning_content", "reasoning"), kw_only=True)
+    sends_all_thinking: bool = field(default=False, kw_only=True)
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
         """Return the system message, and the tools as a field."""
@@ -90,17 +96,13 @@ class NativeDialect:
         return RequestPrelude(tuple(system), fields)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
-        """Render a message in OpenAI's form, without our own annotations.
-
-        The thinking that led to calls is sent back as `reasoning_content`: the templates of models
-        that think between calls (Qwen3, GLM-4.5, Kimi-K2, MiniMax-M2, DeepSeek-V3.2) render it
-        within the current turn, and others ignore it.
-        """
+        """Render a message in OpenAI's form, without our own annotations."""
         match message:
             case Assistant():
                 wire = assistant_to_json(message.text, map(escape_call, message.calls))
-                if message.thinking and message.calls:
-                    wire["reasoning_content"] = message.thinking
+                if message.thinking and (message.calls or self.sends_all_thinking):
+                    for key in self.thinking_keys:
+                        wire[key] = message.thinking
                 return [wire]
             case ToolResult():
                 return [

@@ -129,6 +129,17 @@ def _request_json_object(body: RequestBody) -> RequestBody:
             return body
 
 
+def _send_thinking_as_effort(body: RequestBody) -> RequestBody:
+    match body:
+        case {"chat_template_kwargs": {"enable_thinking": bool(thinks), **others}}:
+            if others.keys() - {"thinking"}:  # the caller's own
+                return body
+        case _:
+            return body
+    rest = {key: value for key, value in body.items() if key != "chat_template_kwargs"}
+    return {"reasoning_effort": "medium" if thinks else "none", **rest}
+
+
 def _force_stream(body: RequestBody) -> RequestBody:
     return {**body, "stream": True}
 
@@ -442,10 +453,30 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         stage=_CONTENT_STAGE,
     ),
     Adaptation(
+        "calls with thinking, without text",
+        "the text of a message with calls is left out if its thinking is sent",
+        _compile(r"both content and thinking"),
+        _change_messages(wire.drop_text_beside_thinking),
+        stage=_CONTENT_STAGE + 1,
+    ),
+    Adaptation(
+        "thinking as reasoning_effort",
+        "whether the model thinks is sent as reasoning_effort",
+        _compile(_is_refused("chat_template_kwargs", 80)),
+        _send_thinking_as_effort,
+    ),
+    Adaptation(
         "no reasoning_effort",
         "reasoning_effort is left out",
         _compile(_is_refused(r"reasoning[ _]effort|\bthink(?:ing)?\b")),
         _drop_field("reasoning_effort"),
+    ),
+    Adaptation(
+        "no reasoning_content",
+        "the model's thinking is sent back as `reasoning` alone",
+        _compile(_is_refused("reasoning_content")),
+        _change_messages(wire.drop_reasoning_content),
+        stage=_CONTENT_STAGE + 1,
     ),
     Adaptation(
         "no reasoning sent back",

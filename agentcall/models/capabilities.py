@@ -66,6 +66,9 @@ _MAY_DROP_TOOLS = ("llama.cpp", "vllm", "sglang", "me")
 """Servers that render tools with the model's own template, which may ignore them. They are local,
 so that a probe costs next to nothing. `me` is the server of llama-cpp-python."""
 
+_PROGRAM_SERVERS = {"llamacpp": "llama.cpp"}
+"""The kind of a server by the name in a shorthand, where they differ."""
+
 _PROBE_TOOL_NAME = "look_up_a_word_in_the_dictionary"
 _PROBE_TOOL: JSON = {
     "type": "function",
@@ -116,7 +119,7 @@ class DialectChoice:
     """The dialect for a model of a server, and the reason.
 
     `can_stream` is false if the server cannot stream an answer in this dialect, `accepts_images` is
-    false for a text model.
+    false for a text model. `server` is the kind of the server, or "".
     """
 
     model: str
@@ -124,6 +127,7 @@ class DialectChoice:
     reason: str
     can_stream: bool = True
     accepts_images: bool = True
+    server: str = ""
 
 
 _choices: dict[_ChoiceKey, DialectChoice] = {}
@@ -141,8 +145,11 @@ async def choose_dialect(
     """
     if dialect != "auto":
         chosen = get_dialect(dialect) if isinstance(dialect, str) else dialect
-        name = model or (await identify_server(endpoint, None)).model
-        return DialectChoice(name, chosen, "the caller named it")
+        name, server = model or "", _PROGRAM_SERVERS.get(endpoint.program, endpoint.program)
+        if not model:
+            identified = await identify_server(endpoint, None)
+            name, server = identified.model, identified.server
+        return DialectChoice(name, chosen, "the caller named it", server=server)
     key = (endpoint.url, model, endpoint.api_key)
     if key in _choices:
         return _choices[key]
@@ -175,7 +182,7 @@ def _share_detection(endpoint: HTTPEndpoint, key: _ChoiceKey) -> asyncio.Task[Di
 
 async def _detect_choice(endpoint: HTTPEndpoint, key: _ChoiceKey) -> DialectChoice:
     capabilities = await detect_capabilities(endpoint, key[1])
-    choice = select_dialect(capabilities)
+    choice = replace(select_dialect(capabilities), server=capabilities.server)
     if capabilities.is_complete:  # else another client asks the server again
         for name in (key[1], choice.model):
             _choices[endpoint.url, name, endpoint.api_key] = choice

@@ -72,6 +72,7 @@ from agentcall.models.capabilities import DialectChoice, choose_without_tools
 from agentcall.models.errors import UnparsedAnswer, is_model_gone, mask_secrets
 from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
 from agentcall.models.response_reader import ResponseReader
+from agentcall.models.thinking import force_thinking, set_thinking_keys, switch_thinking
 from agentcall.models.wire_messages import (
     WireMessages,
     attach_extra_contents,
@@ -148,6 +149,10 @@ class ChatClient:
 
     async def _find_target(self, transport: ChatTransport) -> _Target:
         choice = await self._choose_dialect(transport)
+        dialect = set_thinking_keys(choice.dialect, choice.server, choice.model)
+        if dialect is not choice.dialect:
+            choice = replace(choice, dialect=dialect)
+        self._encoder.server = choice.server
         if self._url:
             knowledge = get_learned(self._url, choice.model, self._api_key)
         else:
@@ -306,7 +311,11 @@ class ChatClient:
 
     def _create_reader(self, choice: DialectChoice, request: ModelRequest) -> DialectReader:
         reader = choice.dialect.create_reader(request.prompt)
-        if self._thinking_opener and isinstance(reader, NativeReader):
+        if (
+            self._thinking_opener
+            and isinstance(reader, NativeReader)
+            and not self._encoder.turns_thinking_off(request)
+        ):
             reader.assume_thinking(self._thinking_opener)
         return reader
 
@@ -452,10 +461,16 @@ _HeadKey: TypeAlias = "tuple[str, Dialect, PromptSpec, ToolChoice, bool, ModelSe
 
 
 class RequestEncoder:
-    """Encodes request bodies; caches all fields but the messages for the last few prompts."""
+    """Encodes request bodies; caches all fields but the messages for the last few prompts.
+
+    server: the kind of the server, once it is known.
+    """
+
+    server = ""
 
     def __init__(self, settings: ModelSettings, capacity: int = 16) -> None:
         self._settings = settings
+        self._forces_thinking = settings.send_thinking is not None
         self._capacity = capacity
         self._heads: OrderedDict[_HeadKey, tuple[bytes, bytes]] = OrderedDict()
 
@@ -488,6 +503,8 @@ class RequestEncoder:
             return encode_json({**body, "messages": messages})
         head, opening = self._encode_head(model, dialect, request)
         transcript = request.transcript
+        if request.settings is not None or self._forces_thinking:
+            dialect = self._force_thinking(dialect, request)
         if not transcript.has_images:
             encoded = transcript.encode(dialect, dialect.render)
         else:
@@ -508,6 +525,7 @@ class RequestEncoder:
     ) -> RequestBody:
         """Return a request as JSON values, changed by what was learned; with private keys."""
         fields, messages = self._build_head(model, dialect, request)
+        dialect = self._force_thinking(dialect, request)
         render: RenderMessage = dialect.render
         if request.transcript.has_images:
             render = _get_image_renderer(dialect, with_images=with_images)
@@ -521,6 +539,17 @@ class RequestEncoder:
                 messages.append(rendered)
             before.append(message)
         return apply_adaptations({**fields, "messages": messages}, learned)
+
+    def turns_thinking_off(self, request: ModelRequest) -> bool:
+        """Whether the settings of a request turn the model's thinking off."""
+        own = None if request.settings is None else request.settings.thinking
+        return (self._settings.thinking if own is None else own) is False
+
+    def _force_thinking(self, dialect: Dialect, request: ModelRequest) -> Dialect:
+        """Return the dialect, which sends thinking back as the settings say."""
+        own = None if request.settings is None else request.settings.send_thinking
+        sends = self._settings.send_thinking if own is None else own
+        return dialect if sends is None else force_thinking(dialect, sends=sends)
 
     def _encode_head(
         self, model: str, dialect: Dialect, request: ModelRequest
@@ -551,6 +580,8 @@ class RequestEncoder:
         prelude = dialect.create_prelude(request.prompt, tool_choice)
         merged = self._settings if settings is None else self._settings.merge(settings)
         fields = {"model": model, **_merge_fields(dialect.name, prelude.fields, merged)}
+        if merged.thinking is not None or merged.reasoning_effort is not None:
+            fields = switch_thinking(fields, merged.thinking, self.server, model)
         if request.stream:
             fields["stream"] = True
             fields["stream_options"] = {"include_usage": True}

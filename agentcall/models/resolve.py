@@ -25,11 +25,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from agentcall.errors import MissingExtra, UnknownModel, UsageError
-from agentcall.models.server_programs import (
-    PROGRAMS,
-    find_listening_programs,
-    locate_program,
-)
 from agentcall.models.url import add_v1_path, redact_url
 
 if TYPE_CHECKING:
@@ -46,10 +41,6 @@ ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 _SINGLE_TRIES, _BALANCED_TRIES = 4, 1
 """Attempts of a request on one server; a load balancer asks another server instead."""
 
-_SEPARATOR = rf"\s*,\s*(?=(?i:https?):|(?:{'|'.join(PROGRAMS)}|lmdeploy|embedded)(?![\w-]))"
-"""Separates shorthands; the name of a model may contain commas. Compiled on first use."""
-
-_KINDS = (*PROGRAMS, "lmdeploy", "embedded")
 _HOST_AND_PORT = r"[\w.-]+:\d{2,5}(?:/|#|$)"
 """Matches an address without its scheme, such as `localhost:8000`."""
 
@@ -113,8 +104,14 @@ def prepare_model(model: Model, prompt: PromptSpec) -> None:
 
 
 def split_shorthands(shorthand: str) -> list[str]:
-    """Split a text at the commas between shorthands; most texts have only one."""
-    return re.split(_SEPARATOR, shorthand.strip())
+    """Split a text at the commas between shorthands; the name of a model may contain commas."""
+    if "," not in shorthand:
+        return [shorthand.strip()]
+    from agentcall.models.server_programs import PROGRAMS
+
+    kinds = "|".join(PROGRAMS)
+    separator = rf"\s*,\s*(?=(?i:https?):|(?:{kinds}|lmdeploy|embedded)(?![\w-]))"
+    return re.split(separator, shorthand.strip())
 
 
 def _create_load_balancer(nodes: Sequence[Model | str]) -> LoadBalancer:
@@ -137,13 +134,15 @@ def _resolve_shorthand(shorthand: str, tries: int) -> Model:
         url, _, model = shorthand.partition("#")
         url, model = add_v1_path(url), model.strip()
         return _LazyModel(lambda: _create_http_model(url, model or None, tries))
-    if kind in PROGRAMS:
-        address = locate_program(kind, rest)
-        return _LazyModel(lambda: _create_http_model(address.url, address.model, tries, kind))
     if kind == "lmdeploy":
         return _LazyModel(lambda: _create_lmdeploy_model(rest, tries))
     if kind == "embedded":
         return _LazyModel(lambda: _create_embedded_model(rest or None))
+    from agentcall.models.server_programs import PROGRAMS, locate_program  # few programs need it
+
+    if kind in PROGRAMS:
+        address = locate_program(kind, rest)
+        return _LazyModel(lambda: _create_http_model(address.url, address.model, tries, kind))
     raise UnknownModel(
         f"{redact_url(shorthand)!r} is not the name of a model; {_suggest_shorthand(shorthand)}"
     )
@@ -153,6 +152,8 @@ def _suggest_shorthand(text: str) -> str:
     """Return the forms of a shorthand, after the one that was probably meant."""
     from difflib import get_close_matches
 
+    from agentcall.models.server_programs import PROGRAMS
+
     first, *others = PROGRAMS
     forms = (
         "http://host:port/v1, http://host:port/v1#NAME, lmdeploy:NAME, embedded, embedded:NAME, or "
@@ -160,7 +161,9 @@ def _suggest_shorthand(text: str) -> str:
         f"{', '.join(others)})"
     )
     kind, _, name = text.partition(":")
-    kinds = get_close_matches(re.sub(r"[ ._-]", "", kind.lower()), _KINDS, 1, 0.75)
+    kinds = get_close_matches(
+        re.sub(r"[ ._-]", "", kind.lower()), (*PROGRAMS, "lmdeploy", "embedded"), 1, 0.75
+    )
     if re.match(_HOST_AND_PORT, text):
         return f"use http://{text} for a server at this address; the forms are {forms}"
     if kinds and "@" not in name:
@@ -270,6 +273,8 @@ def _create_default_model() -> Model:
 
 def _list_listening() -> str:
     """Return the programs that may be meant, as a line of a message; "" if there are none."""
+    from agentcall.models.server_programs import PROGRAMS, find_listening_programs
+
     kinds = find_listening_programs()
     if not kinds:
         return ""

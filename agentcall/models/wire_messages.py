@@ -409,6 +409,26 @@ def _add_extra_content(call: WireMessage, *, is_first: bool) -> WireMessage:
     return {**call, "extra_content": extra} if extra and "extra_content" not in call else call
 
 
+def drop_reasoning_content(messages: WireMessages) -> WireMessages:
+    """Leave `reasoning_content` out where the thinking is sent as `reasoning` too."""
+    return [
+        {key: value for key, value in message.items() if key != "reasoning_content"}
+        if "reasoning" in message
+        else message
+        for message in messages
+    ]
+
+
+def drop_text_beside_thinking(messages: WireMessages) -> WireMessages:
+    """Leave the content of messages with calls and thinking out."""
+    return [
+        {**message, "content": ""}
+        if message.get("tool_calls") and any(message.get(key) for key in _REASONING_KEYS)
+        else message
+        for message in messages
+    ]
+
+
 def drop_reasoning(messages: WireMessages) -> WireMessages:
     """Leave the model's thinking out."""
     return [

@@ -50,6 +50,14 @@ def test_run_sends_the_settings_of_its_options(tmp_path: Path) -> None:
     assert request.headers["x-tenant"] == "lab:1"
 
 
+def test_thinking_is_turned_off_by_an_option(tmp_path: Path) -> None:
+    with model_of(say("hi")) as server:
+        done = agentcall("run", "?", "-m", server.url, "--no-thinking", cwd=tmp_path)
+        request = server.requests[-1]
+    assert (done.returncode, done.stdout) == (0, "hi\n")
+    assert request.body["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
+
+
 def test_a_tool_choice_is_for_the_first_request(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TOOLS)
     with model_of(call("add", a=1, b=2), say("3")) as server:
