@@ -48,7 +48,12 @@ from agentcall.messages import (
 )
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
-from agentcall.runtime.agent_spec import AgentSpec, InstructionsFunction, find_required_deps
+from agentcall.runtime.agent_spec import (
+    AgentSpec,
+    InstructionsFunction,
+    check_compaction,
+    find_required_deps,
+)
 from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import LazyToolSource, ToolRegistry
@@ -60,6 +65,7 @@ if TYPE_CHECKING:
     from agentcall.approvals import Decision
     from agentcall.events import ProgressEvent, RunFinished
     from agentcall.result import RunResult, SavedOverrides, ToolErrorHandler
+    from agentcall.runtime.compaction import CompactionStrategy
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
     from agentcall.runtime.text_stream import SyncTextStream, TextStream
@@ -137,6 +143,9 @@ class Agent(Generic[Output, Deps]):
         the exception is logged and in `result.tool_errors` (docs/observability.md).
     settings: how the model answers: temperature, max_tokens, ... (docs/settings.md).
     skills: instructions with tools that the model loads when a task needs them (docs/skills.md).
+    compact: what happens to a conversation that is longer than the window of the model, unless the
+        session has a rule: `Summary(keep=10)` or `Window(20)` of `agentcall.sessions`. None: tool
+        results are shortened, and the oldest messages left out (docs/sessions.md).
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -166,6 +175,7 @@ class Agent(Generic[Output, Deps]):
     settings: ModelSettings | None = None
     skills: Sequence[Skill] = ()
     first_tool: str | Callable[..., Any] | None = None  # Any: as above
+    compact: CompactionStrategy | None = None
     # No fields: only an agent that `with_overrides` makes has them, as attributes of its own.
     _base: ClassVar[Agent[Any, Any] | None] = None
     _overrides: ClassVar[Mapping[str, Any] | None] = None
@@ -173,6 +183,7 @@ class Agent(Generic[Output, Deps]):
     def __post_init__(self) -> None:
         _check_fields(self)
         check_settings(self.settings)
+        check_compaction(self.compact)
         # Tools and types that cannot be offered are refused here, not in a run; but the tools of
         # an MCP server are not known yet: the first run waits for them.
         if not self._remote_sources:
@@ -758,6 +769,7 @@ class Agent(Generic[Output, Deps]):
             name=self.name,
             agent=self.name,
             settings=self.settings,
+            compact=self.compact,
         )
         return [self._bind_tools(spec)]
 

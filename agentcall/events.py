@@ -190,6 +190,17 @@ class MessagesOmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextCompacted:
+    """The conversation was compacted by the rule of the session or the agent.
+
+    before, after: how many messages the model gets. All are still in the result and in the session.
+    """
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class HandedOver:
     """Another agent continues the conversation; the names of both."""
 
@@ -231,6 +242,7 @@ ProgressEvent: TypeAlias = (
     | LoopDetected
     | ContextTrimmed
     | MessagesOmitted
+    | ContextCompacted
     | HandedOver
     | Nested
 )

@@ -901,19 +901,25 @@ class Transcript:
     As earlier messages are never rewritten, a request starts with the bytes of the request before
     it, and the server's prefix cache hits. Each dialect has a buffer of its own.
 
-    `has_images` is whether a message has an image.
+    `has_images` is whether a message has an image. `size` is the number of characters of its texts
+    and of the arguments of its calls.
     """
 
     def __init__(self, messages: Iterable[Message] = ()) -> None:
         self._messages: list[Message] = list(messages)
         self._buffers: dict[object, _Buffer] = {}
         self.has_images = any(map(_has_images, self._messages))
+        self.size = sum(map(_count_characters, self._messages))
 
     def append(self, message: Message) -> None:
         """Append a message."""
         self._messages.append(message)
-        if not self.has_images and isinstance(message, ToolResult):
-            self.has_images = bool(message.images)
+        self.size += len(message.text)
+        if isinstance(message, ToolResult):
+            self.has_images = self.has_images or bool(message.images)
+        elif isinstance(message, Assistant):
+            for call in message.calls:
+                self.size += len(call.arguments)
 
     def encode(self, key: object, render: RenderMessage) -> bytes:
         """Return the messages as JSON objects joined by commas, as `render` writes them.
@@ -941,6 +947,13 @@ class Transcript:
 
     def __getitem__(self, index: int) -> Message:
         return self._messages[index]
+
+
+def _count_characters(message: Message) -> int:
+    """Return the number of characters of a message's text and of the arguments of its calls."""
+    if isinstance(message, Assistant) and message.calls:
+        return len(message.text) + sum([len(call.arguments) for call in message.calls])
+    return len(message.text)
 
 
 def _has_images(message: Message) -> bool:

@@ -24,6 +24,8 @@ class Limits:
     parallel: calls of one turn that run at the same time.
     result_chars: characters of a tool's result that the model gets; it reads the rest in pages.
     calls_per_turn: calls of one turn that are executed; the model is told about the others.
+    context: the context window of the model in tokens, where the server does not report it, or for
+        a smaller one. A conversation that does not fit is compacted or trimmed before it is sent.
     """
 
     requests: int | None = 20
@@ -33,6 +35,7 @@ class Limits:
     parallel: int | None = 8
     result_chars: int | None = 50_000
     calls_per_turn: int | None = 128
+    context: int | None = None
 
     def __post_init__(self) -> None:
         for name in type(self).__slots__:

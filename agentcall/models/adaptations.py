@@ -688,6 +688,7 @@ class LearnedAdaptations:
 
     accepts_tools, accepts_system: whether a request with tools, or with instructions, was answered.
     extra_contents: what the server has added to its latest calls, by call id.
+    window: the reported context window in tokens, and when it was; None if it is to be asked for.
     clock: seconds; `monotonic` outside of tests.
     """
 
@@ -695,6 +696,7 @@ class LearnedAdaptations:
         self.accepts_tools = False
         self.accepts_system = False
         self.extra_contents: dict[str, JSON] = {}
+        self.window: tuple[int | None, float] | None = None
         self._learned: tuple[LearnedAdaptation, ...] = ()
         self._clock = clock
 
@@ -780,6 +782,7 @@ class LearnedAdaptations:
     def forget(self) -> None:
         """Forget everything, as the server may be another one now."""
         self._learned, self.accepts_tools, self.accepts_system = (), False, False
+        self.window = None
 
 
 def apply_adaptations(body: RequestBody, learned: Iterable[LearnedAdaptation]) -> RequestBody:

@@ -19,6 +19,7 @@ import orjson
 from agentcall.errors import ModelError, ModelRefused
 from agentcall.messages import JSON
 from agentcall.models.capabilities import CHAT_PATH, ServerCapabilities
+from agentcall.models.errors import find_window
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.server_version import get_nested, get_root_endpoint
 
@@ -37,7 +38,6 @@ _REPORTS_WINDOW_SINCE = (0, 16)
 _STEP_PATTERN = re.compile(
     r'^lmdeploy:request_prompt_tokens_bucket\{[^}]*le="([\d.e+]+)"', re.MULTILINE
 )
-_WINDOW_PATTERN = re.compile(r"context length \((\d+)\)")
 
 
 async def fetch_version(endpoint: HTTPEndpoint, capabilities: ServerCapabilities) -> str:
@@ -50,9 +50,12 @@ async def fetch_version(endpoint: HTTPEndpoint, capabilities: ServerCapabilities
 
 
 async def fetch_context_window(
-    endpoint: HTTPEndpoint, capabilities: ServerCapabilities
+    endpoint: HTTPEndpoint, capabilities: ServerCapabilities, *, probe: bool = True
 ) -> int | None:
-    """Return the window of the model in tokens; None if the server does not report it."""
+    """Return the window of the model in tokens; None if the server does not report it.
+
+    probe: whether LMDeploy may be sent a prompt that is too long.
+    """
     if capabilities.context_window:
         return capabilities.context_window
     match capabilities.server:
@@ -68,7 +71,7 @@ async def fetch_context_window(
         case "koboldcpp":
             page = await _fetch_json(endpoint, "/api/extra/true_max_context_length")
             return _to_size(page.get("value"))
-        case "lmdeploy" if capabilities.min_version >= _REPORTS_WINDOW_SINCE:
+        case "lmdeploy" if probe and capabilities.min_version >= _REPORTS_WINDOW_SINCE:
             return await _read_refused_window(endpoint, capabilities.model)
         case _:
             return None
@@ -96,8 +99,7 @@ async def _read_refused_window(endpoint: HTTPEndpoint, model: str) -> int | None
     try:
         await replace(endpoint, tries=1).post(CHAT_PATH, orjson.dumps(body))
     except ModelRefused as refused:
-        match = _WINDOW_PATTERN.search(refused.body)
-        return int(match.group(1)) if match else None
+        return find_window(refused.body)
     except ModelError:
         pass
     return None

@@ -65,6 +65,10 @@ class EmbeddedChat:
         """The key of the server."""
         return () if self._chat is None else self._chat.secrets
 
+    async def find_context_window(self) -> int | None:
+        """Return the window in tokens; None before the server was started."""
+        return None if self._chat is None else await self._chat.find_context_window()
+
     def prepare(self, prompt: PromptSpec) -> None:
         """Start the server and have it read the prompt, so that the first answer comes sooner.
 

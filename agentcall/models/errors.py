@@ -146,6 +146,15 @@ def parse_error_response(
     return ModelRefused(f"{message}; {advice}" if advice else message, status=status, body=reason)
 
 
+_WINDOW_PATTERN = r"context (?:length|size|window)(?: is| of)?(?: only)? ?\(?(\d+)"
+
+
+def find_window(refusal: str) -> int | None:
+    """Return the window that the refusal of a too long prompt names, in tokens."""
+    match = re.search(_WINDOW_PATTERN, refusal, re.IGNORECASE)
+    return int(match.group(1)) or None if match else None
+
+
 def is_model_gone(refused: ModelRefused) -> bool:
     """Whether a server says that it does not have the model of a request."""
     if refused.status not in (400, 404, 410, 422):

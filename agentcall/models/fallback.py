@@ -15,6 +15,7 @@ from agentcall.models.model import (
     ModelRequest,
     ResponseEvent,
     collect_secrets,
+    find_context_window,
 )
 from agentcall.models.resolve import ModelLike, resolve_model
 
@@ -39,6 +40,10 @@ class RateLimitedModel:
     def secrets(self) -> Collection[str]:
         """The secrets of the model."""
         return collect_secrets([self._model])
+
+    async def find_context_window(self) -> int | None:
+        """Return the window of the model in tokens; None if it is not known."""
+        return await find_context_window(self._model)
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Wait for the request's turn, then yield the parts of the model's answer."""
@@ -68,6 +73,12 @@ class Fallback:
     def secrets(self) -> Collection[str]:
         """The secrets of all models."""
         return collect_secrets(self.models)
+
+    async def find_context_window(self) -> int | None:
+        """Return the largest window of the models in tokens; None if one is not known."""
+        windows = [await find_context_window(model) for model in self.models]
+        known = [window for window in windows if window is not None]
+        return max(known) if len(known) == len(windows) else None
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of the first answer. Raises the last model's ModelError."""

@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass, replace
 from os import PathLike
 from ssl import SSLContext
+from time import monotonic
 from typing import Any
 
 from agentcall.dialects.dialect import Dialect
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import JSON
-from agentcall.models.adaptations import LearnedAdaptation
+from agentcall.models.adaptations import REMEMBER_SECONDS, LearnedAdaptation, get_learned
 from agentcall.models.capabilities import (
     CHAT_PATH,
     DialectChoice,
@@ -24,6 +25,9 @@ from agentcall.models.context_window import fetch_context_window
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.settings import ModelSettings, merge_headers
+
+_LOADS_LATE = ("ollama", "organization_owner")
+"""Ollama and LM Studio know the window of a model when its first request has loaded it."""
 
 
 class HTTPChat:
@@ -100,6 +104,22 @@ class HTTPChat:
         except (ModelError, UsageError):
             return None
         return await fetch_context_window(self.endpoint, capabilities)
+
+    async def find_context_window(self) -> int | None:
+        """As `fetch_context_window`; asked for once an hour, and LMDeploy is not probed."""
+        learned = get_learned(self.endpoint.display_url, self.model or "", self.endpoint.api_key)
+        known, now = learned.window, monotonic()
+        if known is not None and now - known[1] < REMEMBER_SECONDS:
+            return known[0]
+        try:
+            endpoint = replace(self.endpoint, tries=1)  # the answer does not depend on it
+            capabilities = await identify_server(endpoint, self.model)
+        except (ModelError, UsageError):
+            return None
+        window = await fetch_context_window(endpoint, capabilities, probe=False)
+        if window is not None or capabilities.server not in _LOADS_LATE:
+            learned.window = window, now
+        return window
 
     async def _choose_dialect(self, transport: ChatTransport) -> DialectChoice:
         endpoint = transport.endpoint if isinstance(transport, _HTTPTransport) else self.endpoint

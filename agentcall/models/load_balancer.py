@@ -42,6 +42,7 @@ from agentcall.models.model import (
     ResponseEvent,
     close_response,
     collect_secrets,
+    find_smallest_window,
 )
 
 _log = logging.getLogger("agentcall.models")
@@ -73,6 +74,10 @@ class LoadBalancer:
     def secrets(self) -> Collection[str]:
         """The secrets of all models."""
         return collect_secrets(node.model for node in self.nodes)
+
+    async def find_context_window(self) -> int | None:
+        """Return the smallest window that a server reports, in tokens."""
+        return await find_smallest_window(node.model for node in self.nodes)
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of one node's answer. Raises ModelError if no node answers."""

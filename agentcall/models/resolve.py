@@ -218,6 +218,11 @@ class _LazyModel:
 
         return None if self._model is None else await fetch_context_window(self._model)
 
+    async def find_context_window(self) -> int | None:
+        from agentcall.models.model import find_context_window
+
+        return None if self._model is None else await find_context_window(self._model)
+
     async def _ask_first(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         import asyncio  # already imported, as a loop is running
 

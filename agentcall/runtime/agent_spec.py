@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none 
     from agentcall.result import SavedOverrides, ToolErrorHandler
     from agentcall.runtime.call_rules import CallRules
     from agentcall.runtime.checkpoint import StepExecutor
+    from agentcall.runtime.compaction import CompactionStrategy
     from agentcall.tools.selection import ToolFinder
 
     class AgentToolFunction(Protocol):
@@ -66,6 +67,7 @@ class AgentSpec:
     first_tool: the name of the tool that its first turn calls; empty for any, or none.
     overrides: the arguments with which the run changed its agent.
     first: the spec that the run began with, if it has overrides: handing back leads to it.
+    compact: the rule for a conversation that is longer than the window of the model.
     """
 
     model: Model
@@ -90,6 +92,7 @@ class AgentSpec:
     first_tool: str = ""
     overrides: SavedOverrides | None = None
     first: AgentSpec | None = None
+    compact: CompactionStrategy | None = None
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -162,11 +165,19 @@ class AgentSpec:
         )
 
     def hand_over_to(self, other: AgentSpec) -> AgentSpec:
-        """Return the spec of another agent that continues the run, within the limits of the run."""
+        """Return the spec of another agent that continues the run, within the limits of the run.
+
+        The window is that of the other agent's model.
+        """
         first = self if self.overrides is not None else self.first
         if first is not None and other.agent == first.agent:
-            return replace(first, limits=self.limits, steps=self.steps)
-        return replace(other, limits=self.limits, steps=self.steps, first=first)
+            other = first
+        limits = self.limits
+        if limits.context != other.limits.context:
+            limits = replace(limits, context=other.limits.context)
+        compact = other.compact or self.compact
+        first = None if other is first else first
+        return replace(other, limits=limits, steps=self.steps, compact=compact, first=first)
 
     def iter_reachable(self) -> Iterator[AgentSpec]:
         """Yield this spec and all that handoffs lead to, the nearest first, each name once."""
@@ -182,6 +193,16 @@ class AgentSpec:
                 if other.name not in seen:
                     seen.add(other.name)
                     queue.append(other)
+
+
+def check_compaction(rule: object) -> None:
+    """Raise UsageError for anything but None or a `CompactionStrategy`."""
+    if rule is None or (hasattr(rule, "plan_compaction") and not isinstance(rule, type)):
+        return
+    raise UsageError(
+        f"compact={rule!r:.100} is no rule: use Summary(keep=10) or Window(20) of "
+        "agentcall.sessions"
+    )
 
 
 def find_required_deps(name: str, deps_type: object, tools: Iterable[Tool]) -> str:

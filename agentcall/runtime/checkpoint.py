@@ -8,8 +8,8 @@ nested run (of an agent as a tool) is the key of its call.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentcall.messages import Message, ToolCall, ToolResult, Usage
@@ -17,6 +17,7 @@ from agentcall.runtime.prompts import UNKNOWN_OUTCOME
 
 if TYPE_CHECKING:  # `Agent` imports this file when it is created, and a run the others
     from agentcall.result import StopReason
+    from agentcall.runtime.context_trimming import Cut
     from agentcall.runtime.planned_call import PlannedCall
     from agentcall.runtime.turn import ModelTurn
 
@@ -38,10 +39,11 @@ class RunCheckpoint:
     messages: the whole conversation, whatever was trimmed.
     close_reason: why the tools are closed, if they are.
     faults: the number of invalid answers in a row.
-    trims: how often the conversation was shortened.
+    trims: how often the conversation was shortened, in checkpoints of older versions.
     prompt_tokens, counted_messages: the tokens of the last request, and the messages in it.
     agent: the name of the agent that continues.
     hidden_tools: the tools that were not offered with the request.
+    cuts, lengths: what the model gets of the messages (`ContextView`).
     """
 
     messages: tuple[Message, ...]
@@ -54,6 +56,8 @@ class RunCheckpoint:
     counted_messages: int = 0
     agent: str = ""
     hidden_tools: tuple[str, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
 
 class StepExecutor(Protocol):

@@ -6,8 +6,9 @@ Rules:
 2. Nothing of an answer that was cut is executed: no call of an answer without an end, or of one
    that ended at the length limit.
 3. The last request that the limits allow is made with the tools closed, for a final answer.
-4. A conversation that is longer than the model's window is trimmed (`context_window.py`), and the
-   run continues.
+4. A conversation that is longer than the model's window is compacted or trimmed
+   (`context_trimming.py`), and the run continues: before it is sent if the window is known,
+   otherwise when the server refuses it or drops a part of it.
 5. Every tool call in a result's messages is followed by its result, however the run ended, unless
    it waits for approval.
 6. An agent that takes the conversation over continues the same run: with its own model,
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from agentcall.dialects.answer_parts import MalformedCallPart
@@ -28,8 +30,10 @@ from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
     CutAnswer,
+    JournalError,
     ModelError,
     PolicyFailed,
+    SessionError,
     UsageError,
     attach_result,
 )
@@ -46,13 +50,14 @@ from agentcall.messages import (
     EnclosingCall,
     Message,
     ToolCall,
+    Usage,
     User,
     assess_messages,
     enclosing_call,
     format_json,
     is_tainted,
 )
-from agentcall.models.model import ModelRequest
+from agentcall.models.model import Model, ModelRequest
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.checkpoint import RunCheckpoint
@@ -78,6 +83,7 @@ _log = logging.getLogger("agentcall.models")
 MAX_INVALID_ANSWERS = 3
 """How many answers in a row may be cut, empty or invalid before the run gives up."""
 
+_CUT_CONVERSATION = "the server left a part of the conversation out, and nothing can be shortened"
 _ONLY_THINKING = (
     "it wrote only thinking, or the server takes its answers for thinking: try the server without "
     "its reasoning parser (--reasoning-parser of LMDeploy, vLLM and SGLang, --reasoning-format "
@@ -110,6 +116,8 @@ class AgentRun:
         self._state = RunState(spec, run_input, messages, emit)
         self._model_caller = self._create_model_caller()
         self._handoff_spans = ExitStack()
+        self._may_compact = False
+        self._is_restored = checkpoint is not None
         self.final_result: RunResult[Any] | None = None
         if checkpoint is not None:
             self._state.budget.add_to_parents(checkpoint.usage - before)
@@ -178,6 +186,11 @@ class AgentRun:
         return self._state.message_count
 
     @property
+    def is_unanswered(self) -> bool:
+        """Whether the model has written nothing in this run."""
+        return not any(isinstance(message, Assistant) for message in self._state.new_messages)
+
+    @property
     def partial_result(self) -> RunResult[Any]:
         """The result to save now, in case the process ends before the run does."""
         why = MissingOutput("the process ended before the run did")
@@ -221,25 +234,77 @@ class AgentRun:
         """Return the model's answer to a conversation that fits its window."""
         state = self._state
         state.turns += 1
+        self._may_compact = True
         while True:
+            if state.transcript.size > state.small_size and not self._is_restored:
+                while not await state.fits_window():
+                    if not await self._make_room():
+                        break
+            self._is_restored = False
             try:
                 turn = await self._request_model()
-            except ContextOverflow:
-                if not (state.trim() or state.omit_messages()):
-                    raise
+            except ContextOverflow as error:
+                state.learn_window(error.body)
+                if not await self._make_room():
+                    raise self._explain_overflow(error) from error
                 continue
-            if not await state.is_context_cut(turn.usage):
+            if state.is_small(turn.usage) or not await state.is_context_cut(turn.usage):
                 return turn
-            if not (state.trim() or state.omit_messages()):
-                _log.warning(
-                    "the server left a part of the conversation out, and no tool result is long "
-                    "enough to be shortened"
-                )
+            if not await self._make_room():
+                if state.window is not None:
+                    raise self._explain_overflow(None)
+                _log.warning(_CUT_CONVERSATION)
                 return turn
             state.emit_event(AnswerDiscarded("the server left a part of the conversation out"))
 
+    async def _make_room(self) -> bool:
+        """Make the conversation shorter; False if nothing more can be left out."""
+        state = self._state
+        if self._may_compact and state.has_compaction:
+            self._may_compact = False  # once for each turn, also if it fails
+            from agentcall.runtime.compaction import RunningModel
+
+            try:
+                if await state.compact(RunningModel(self._ask_for_summary, state.window)):
+                    return True
+            except (SessionError, JournalError, PolicyFailed):
+                raise
+            except Exception as error:  # the user's own rule may raise anything
+                why = f"{type(error).__name__}: {error}"
+                _log.warning("the conversation was not compacted, and is trimmed: %s", why)
+        return state.trim() or state.omit_messages()
+
+    async def _ask_for_summary(self, model: Model | None, request: ModelRequest) -> ModelTurn:
+        """Request a turn for a summary, as a step of the run; the answer's request is kept."""
+        state = self._state
+        if state.budget.requests_left == 1:
+            raise BadAnswer("no request is left for a summary")
+        if model is None:
+            settings = state.settings
+            if settings is not None:
+                settings = replace(settings, max_tokens=None, stop=None, tool_choice=None)
+            request = replace(request, settings=settings)
+        caller = ModelCaller(
+            instrument_model(model or state.spec.model, state.spec.name, state.instrumentation)
+        )
+        # By its content, so that a run that continues finds it, and no other one.
+        digest = blake2b(request.transcript[0].text.encode("utf-8", "replace"), digest_size=8)
+        key = f"{state.run_id}:{state.turns}:summary-{digest.hexdigest()}:1"
+        return await self._call_model(key, caller, request, lambda: RunCheckpoint((), Usage(), 1))
+
+    def _explain_overflow(self, error: ContextOverflow | None) -> ContextOverflow:
+        """Return the error for a conversation that is too long with all left out that may be."""
+        state = self._state
+        size = "" if state.window is None else f" of {state.window:,} tokens"
+        message = (
+            f"the conversation is longer than the context window{size}: {state.describe_size()}"
+        )
+        if error is None:
+            return ContextOverflow(f"{message}; the server left a part of it out", status=200)
+        return ContextOverflow(f"{message} ({error})", status=error.status, body=error.body)
+
     async def _request_model(self) -> ModelTurn:
-        state, budget = self._state, self._state.budget
+        state = self._state
         if state.wait_for_reader is not None:
             await state.wait_for_reader()
         state.update_offered_tools()
@@ -250,7 +315,18 @@ class AgentRun:
             stream=state.emit is not None,
             settings=state.settings,
         )
-        reserved = 1
+        key = f"{state.run_id}:{state.turns}"
+        return await self._call_model(key, self._model_caller, request, state.create_checkpoint)
+
+    async def _call_model(
+        self,
+        key: str,
+        caller: ModelCaller,
+        request: ModelRequest,
+        create_checkpoint: Callable[[], RunCheckpoint],
+    ) -> ModelTurn:
+        """Return a turn within the budget, as the step with this key."""
+        budget, reserved = self._state.budget, 1
 
         def reserve_retry() -> bool:
             nonlocal reserved
@@ -261,13 +337,11 @@ class AgentRun:
         if not budget.reserve_request():
             raise CutAnswer("the server left a part of the conversation out, or cut its answer")
         try:
-            turn = await state.steps.call_model(
-                f"{state.run_id}:{state.turns}",
-                lambda: self._model_caller.request_turn(request, reserve_retry),
-                state.create_checkpoint,
+            turn = await self._state.steps.call_model(
+                key, lambda: caller.request_turn(request, reserve_retry), create_checkpoint
             )
         except BaseException:
-            budget.commit_usage(reserved, self._model_caller.wasted_usage)
+            budget.commit_usage(reserved, caller.wasted_usage)
             raise
         budget.commit_usage(reserved, turn.usage)
         return turn

@@ -11,10 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agentcall.approvals import ApprovalRule
-from agentcall.errors import SessionError, UsageError
+from agentcall.errors import ContextOverflow, SessionError, UsageError
 from agentcall.events import Emit, Event, RunFinished
 from agentcall.messages import Message, ToolResult, Usage, User, fill_missing_results
 from agentcall.result import RunResult
@@ -24,6 +24,9 @@ from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.state import RunInput
 from agentcall.runtime.turn import ModelTurn
+
+if TYPE_CHECKING:  # few sessions compact anything
+    from agentcall.runtime.compaction import CompactionPlan, CompactionStrategy
 
 AWAITING_APPROVAL = "This call waits for a person's approval and has not been carried out."
 _TITLE_LENGTH = 80
@@ -129,6 +132,19 @@ class Session(Protocol):
         ...
 
 
+class CompactedSession(Session, Protocol):
+    """A session that stores what the next runs get in place of older messages."""
+
+    @property
+    def compaction(self) -> CompactionStrategy | None:
+        """The rule for a conversation that is longer than the window of the model."""
+        ...
+
+    async def save_compaction(self, plan: CompactionPlan) -> None:
+        """Give the next runs less of the conversation; called during a run, after `save`."""
+        ...
+
+
 class ChatSession(Session, Protocol):
     """A session that a person can look at, undo and switch from to another one."""
 
@@ -221,15 +237,23 @@ async def run_in_session(
     async with session.acquire(run_input.run_id, waiting) as snapshot:
         steps, events = _SavingStepExecutor(spec.steps, session), _DeferredFinish(emit)
         begin = run_input if waiting else _prepend_history(run_input, snapshot)
+        begin = replace(begin, compact=getattr(session, "compaction", None))
+        if not waiting and hasattr(session, "save_compaction"):
+            begin = replace(begin, save_compaction=steps.save_compaction)
         run = steps.run = AgentRun(
             replace(spec, steps=steps), begin, None if emit is None else events.handle
         )
+        is_refused = False
         try:
             return await run.execute()
+        except ContextOverflow:
+            is_refused = run.is_unanswered
+            raise
         finally:
-            await _finish_despite_cancel(
-                _save_result(session, run.final_result or run.partial_result)
-            )
+            result = run.final_result or run.partial_result
+            if is_refused:  # the question does not fit, so it must not be in the next run's way
+                result = replace(result, messages=result.messages[: result.start])
+            await _finish_despite_cancel(_save_result(session, result))
             events.flush()
 
 
@@ -279,6 +303,11 @@ class _SavingStepExecutor:
         """Save, then call the tool: no tool starts before its call is stored."""
         await self._save_changes()
         return await self._steps.call_tool(step, call)
+
+    async def save_compaction(self, plan: CompactionPlan) -> None:
+        """Store a plan for the next runs, after the messages that it is about."""
+        await self._save_changes()
+        await cast("CompactedSession", self._session).save_compaction(plan)
 
     async def _save_changes(self) -> None:
         async with self._lock:  # the calls of one turn arrive together

@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from agentcall.approvals import ApprovalRule, FinalDecision
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
 from agentcall.errors import UsageError
-from agentcall.events import Emit, Event, MessagesOmitted
+from agentcall.events import ContextCompacted, Emit, Event, MessagesOmitted
 from agentcall.messages import (
     Assistant,
     Message,
@@ -31,7 +31,8 @@ from agentcall.messages import (
     fill_missing_results,
     is_tainted,
 )
-from agentcall.models.model import fetch_context_window
+from agentcall.models.errors import find_window
+from agentcall.models.model import fetch_context_window, find_context_window
 from agentcall.result import (
     MissingOutput,
     PausedAgentCall,
@@ -43,7 +44,15 @@ from agentcall.result import (
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.call_rules import CallRecord
 from agentcall.runtime.checkpoint import RunCheckpoint
-from agentcall.runtime.context_trimming import PromptMeter, TrimmedContext
+from agentcall.runtime.context_meter import (
+    SMALLEST_WINDOW,
+    PromptMeter,
+    estimate_message,
+    estimate_prompt,
+    guess_prompt,
+    reserve_answer,
+)
+from agentcall.runtime.context_trimming import ContextView
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.prompts import (
@@ -55,6 +64,9 @@ from agentcall.runtime.prompts import (
 from agentcall.settings import Limits, ModelSettings, merge_settings
 from agentcall.tools.selection import ToolSelection
 from agentcall.tools.tool import RunContext, Tool, is_offered
+
+if TYPE_CHECKING:  # few runs compact anything
+    from agentcall.runtime.compaction import CompactionPlan, CompactionStrategy, RunningModel
 
 _NO_USAGE = Usage()
 
@@ -73,6 +85,8 @@ class RunInput:
         them one by one.
     elapsed_seconds: the time that an interrupted run had taken in earlier processes.
     settings: the model settings of the run, which replace those of its agents.
+    compact: the session's rule for a conversation that is longer than the window.
+    save_compaction: stores a plan of it for the next runs of the session.
     """
 
     run_id: str
@@ -91,6 +105,8 @@ class RunInput:
     wait_for_reader: Callable[[], Awaitable[None]] | None = None
     elapsed_seconds: float = 0.0
     settings: ModelSettings | None = None
+    compact: CompactionStrategy | None = None
+    save_compaction: Callable[[CompactionPlan], Awaitable[None]] | None = None
 
 
 _ONE_TOOL_CALL = Usage(tool_calls=1)
@@ -229,14 +245,12 @@ class RunState:
     def _init_conversation(
         self, run_input: RunInput, messages: Sequence[Message], limits: Limits
     ) -> None:
-        self._trimmed = TrimmedContext()
+        self.view = ContextView()
         self.trim_events: list[Event] = []  # of the history, before the run began
         self.transcript = Transcript(self._shorten_long_results(messages, limits))
-        self._question: int | None = None  # see omit_messages
         self.is_tainted = is_tainted(messages)
         self.turns = run_input.turns
         self.invalid_answers = 0  # in a row
-        self.trims = 0
         self._prompt_meter = PromptMeter()
         # What `AgentSpec.rules` are about; None while no agent of the run has any.
         self.call_record: CallRecord | None = None
@@ -260,18 +274,18 @@ class RunState:
         if spec.finder is not None:
             self._tool_selection = ToolSelection(spec.finder, self.tool_choice)
         self._reader_tools: tuple[Tool, ...] = ()
-        if self._trimmed.has_shortened_results:
-            self._offer_reader()
+        if self.view.has_shortened_results:
+            self._offer_readers()
         self._hidden: frozenset[str] = frozenset()
         self.final_offers: Sequence[str] = ()  # the tools that may be called once they are closed
         if spec.rules is not None:
             self._ruled_prompt: tuple[object, PromptSpec] = (None, self.prompt)
             if self.call_record is None:
-                made = self._trimmed.restore(self.transcript)[self.input.start :]
+                made = self.view.restore(self.transcript)[self.input.start :]
                 self.call_record = CallRecord.from_messages(made)
         self._prompt_meter.reset()  # prompts of two agents cannot be compared
-        self._window: int | None = None
         self._has_fetched_window = False
+        self._set_window(spec.limits.context)
 
     def create_context(self) -> RunContext[Any]:  # Any: the user's own type
         """Return the context of a function of the user that is not a tool."""
@@ -325,21 +339,25 @@ class RunState:
     def create_checkpoint(self) -> RunCheckpoint:
         """Return the state to continue from if the process ends during the next request."""
         return RunCheckpoint(
-            messages=self._trimmed.restore(self.transcript),
+            messages=self.view.restore(self.transcript),
             usage=self.budget.used,
             turns=self.turns,
             close_reason=self.close_reason,
             faults=self.invalid_answers,
-            trims=self.trims,
             prompt_tokens=self._prompt_meter.tokens,
             counted_messages=self._prompt_meter.counted,
             agent=self.spec.name,
             hidden_tools=tuple(self._hidden),
+            cuts=self.view.cuts,
+            lengths=self.view.lengths,
         )
 
     def restore(self, checkpoint: RunCheckpoint) -> None:
         """Restore what the messages of a checkpoint do not contain."""
         self.invalid_answers = checkpoint.faults
+        if checkpoint.cuts or checkpoint.lengths:
+            self.view = ContextView(checkpoint.cuts, checkpoint.lengths)
+            self._show(checkpoint.messages)
         for _ in range(checkpoint.trims):
             self.trim()
         self.close_reason = checkpoint.close_reason
@@ -416,7 +434,7 @@ class RunState:
     @property
     def message_count(self) -> int:
         """The number of messages of the whole conversation."""
-        return len(self.transcript) + self._trimmed.omitted_count
+        return len(self.transcript) + self.view.hidden_count
 
     def update_offered_tools(self) -> None:
         """Offer the tools that the new messages select, if the agent selects its tools."""
@@ -443,39 +461,82 @@ class RunState:
 
     def trim(self) -> bool:
         """Shorten the largest tool results and offer `read_result`; False if none is long."""
-        messages, trimmed = self._trimmed.shorten(tuple(self.transcript))
-        if not trimmed:
+        messages = self.view.restore(self.transcript)
+        events = self.view.shorten(tuple(self.transcript))
+        if not events:
             return False
-        self.trims += 1
-        self.transcript = Transcript(messages)
-        self._prompt_meter.reset()
-        for event in trimmed:
+        self._show(messages)
+        for event in events:
             self.emit_event(event)
-        self._offer_reader()
         return True
 
     def omit_messages(self) -> bool:
         """Leave the oldest messages out of the requests; False if nothing may be left out."""
-        if self._question is None:  # the last message of the user before the run's own
-            last = min(self.input.start, len(self.transcript) - 1)
-            indexes = (i for i in range(last, -1, -1) if isinstance(self.transcript[i], User))
-            self._question = next(indexes, 0)
-        kept, self._question = self._trimmed.omit(tuple(self.transcript), self._question)
-        omitted = len(self.transcript) - len(kept)
+        messages = self.view.restore(self.transcript)
+        omitted = self.view.omit(messages, self._find_question(messages))
         if not omitted:
             return False
-        self.transcript = Transcript(kept)
-        self._prompt_meter.reset()
-        self._prompt_meter.counted = len(kept)
+        self._show(messages)
         self.emit_event(MessagesOmitted(omitted))
         return True
+
+    async def compact(self, running: RunningModel) -> bool:
+        """Compact the conversation by the rule of the session or the agent.
+
+        Returns False without a rule, or if it leaves nothing out. Raises what the rule raises.
+        """
+        rule = self.input.compact or self.spec.compact
+        if rule is None:
+            return False
+        from agentcall.runtime.compaction import compact_view
+
+        before, messages = len(self.transcript), self.view.restore(self.transcript)
+        question = self._find_question(messages)
+        plan = await compact_view(self.view, rule, messages, question, running)
+        if plan is None:
+            return False
+        self._show(messages)
+        self.emit_event(ContextCompacted(before, len(self.transcript)))
+        if self.input.save_compaction is not None:
+            await self.input.save_compaction(plan)
+        return True
+
+    @property
+    def has_compaction(self) -> bool:
+        """Whether the session or the agent has a rule for conversations that are too long."""
+        return self.input.compact is not None or self.spec.compact is not None
+
+    def describe_size(self) -> str:
+        """Say how many tokens the parts of the conversation have that cannot be left out."""
+        messages = tuple(self.transcript)
+        question = max((i for i, m in enumerate(messages) if isinstance(m, User)), default=0)
+        sizes = [estimate_message(message) for message in messages]
+        return (
+            f"its instructions and tools have about {estimate_prompt(self.prompt):,} tokens, the "
+            f"message of the user about {sizes[question]:,}, and the rest about "
+            f"{sum(sizes) - sizes[question]:,}"
+        )
+
+    def _find_question(self, messages: Sequence[Message]) -> int:
+        """Return the index of the last message of the user before the run's own."""
+        last = min(self.input.start, len(messages) - 1)
+        indexes = (i for i in range(last, -1, -1) if isinstance(messages[i], User))
+        return next(indexes, 0)
+
+    def _show(self, messages: Sequence[Message]) -> None:
+        """Send the view of these messages from now on."""
+        self.transcript = Transcript(self.view.show(messages))
+        self._prompt_meter.reset()
+        self._prompt_meter.counted = len(self.transcript)
+        if self.view.has_shortened_results:
+            self._offer_readers()
 
     def append_result(self, result: ToolResult) -> None:
         """Append a tool's result; the model gets a long one shortened."""
         limit = self.spec.limits.result_chars
         if limit is not None and len(result.text) > limit:
-            result, event = self._trimmed.offload(result, limit)
-            self._offer_reader()
+            result, event = self.view.offload(result, limit)
+            self._offer_readers()
             self.emit_event(event)
         if self.call_record is not None:
             self.call_record.add(result)
@@ -490,29 +551,73 @@ class RunState:
         shortened: list[Message] = []
         for message in messages:
             if isinstance(message, ToolResult) and len(message.text) > limit:
-                message, event = self._trimmed.offload(message, limit)
+                message, event = self.view.offload(message, limit)
                 self.trim_events.append(event)
             shortened.append(message)
         return shortened
 
-    def _offer_reader(self) -> None:
-        """Offer the tool that reads shortened results, unless the agent has one of its name."""
-        reader = self._trimmed.create_reader_tool()
-        if not self._reader_tools and reader.name not in self.spec.registry:
-            self._reader_tools = (reader,)
-            self.prompt = replace(self.prompt, tools=(*self.prompt.tools, reader))
-            self.tools = {**self.tools, reader.name: reader}
+    def _offer_readers(self) -> None:
+        """Offer the tools that read shortened results, unless the agent has some of their names."""
+        if not self._reader_tools:
+            registry = self.spec.registry
+            readers = self.view.create_reader_tools()
+            self._reader_tools = tuple(tool for tool in readers if tool.name not in registry)
+            self.prompt = replace(self.prompt, tools=(*self.prompt.tools, *self._reader_tools))
+            self.tools = {**self.tools, **{tool.name: tool for tool in self._reader_tools}}
+
+    # The context window.
+
+    def _set_window(self, window: int | None) -> None:
+        """Set the known window in tokens, and the size up to which the conversation fits it.
+
+        A token has at least one character, so that a smaller conversation is not even estimated.
+        """
+        self.window = window
+        settings = self.settings
+        max_tokens = None if settings is None else settings.max_tokens
+        tokens = window or SMALLEST_WINDOW
+        self._room = tokens - reserve_answer(tokens, max_tokens)
+        self.small_size = self._room - guess_prompt(self.prompt)
+
+    def is_small(self, usage: Usage) -> bool:
+        """Whether the conversation fits any window, so that no server drops a part of it.
+
+        usage: of the request with the conversation.
+        """
+        if self.transcript.size > self.small_size:
+            return False
+        self._prompt_meter.record(usage, len(self.transcript))
+        return True
+
+    async def fits_window(self) -> bool:
+        """Whether the next request fits the window, as far as that is known."""
+        tokens = self._prompt_meter.estimate(self.transcript, self.prompt)
+        if tokens > self._room and self.window is None:
+            window = await find_context_window(self.spec.model)
+            if window is None:
+                return True
+            self._set_window(window)
+        return tokens <= self._room
 
     async def is_context_cut(self, usage: Usage) -> bool:
         """Whether the server silently dropped a part of the conversation."""
-        return await self._prompt_meter.is_cut(self.transcript, usage, self._fetch_window)
+        return await self._prompt_meter.is_cut(
+            self.transcript, self.prompt, usage, self._fetch_window
+        )
+
+    def learn_window(self, refusal: str) -> None:
+        """Learn the window from the refusal of a conversation that was too long."""
+        window = find_window(refusal)
+        if window is not None and (self.window is None or window < self.window):
+            self._set_window(window)
 
     async def _fetch_window(self) -> int | None:
         """Return the window of the agent's model; None if it is not known."""
-        if not self._has_fetched_window:
-            self._window = await fetch_context_window(self.spec.model)
+        if self.window is None and not self._has_fetched_window:
             self._has_fetched_window = True
-        return self._window
+            window = await find_context_window(self.spec.model)
+            self._set_window(window or await fetch_context_window(self.spec.model))
+        return self.window
 
     # The result.
 
@@ -529,7 +634,7 @@ class RunState:
         return RunResult(
             answer=answer,
             messages=fill_missing_results(
-                self._trimmed.restore(self.transcript), self.results, pending=waiting
+                self.view.restore(self.transcript), self.results, pending=waiting
             ),
             start=self.input.start,
             usage=self.budget.used,
@@ -548,7 +653,7 @@ class RunState:
     @property
     def new_messages(self) -> Sequence[Message]:
         """The messages of this run."""
-        return tuple(self.transcript)[self.input.start :]
+        return self.view.restore(self.transcript)[self.input.start :]
 
     @property
     def awaits_first_call(self) -> bool:

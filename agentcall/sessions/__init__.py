@@ -1,5 +1,12 @@
 """Conversations that are stored and continued from run to run."""
 
+from agentcall.runtime.compaction import (
+    CompactionPlan,
+    CompactionResult,
+    CompactionStrategy,
+    Summary,
+    Window,
+)
 from agentcall.runtime.session import (
     ChatSession,
     Session,
@@ -8,13 +15,6 @@ from agentcall.runtime.session import (
     StoredRun,
     check_pending,
     find_undo_start,
-)
-from agentcall.sessions.compaction import (
-    CompactionPlan,
-    CompactionResult,
-    CompactionStrategy,
-    Summary,
-    Window,
 )
 from agentcall.sessions.sqlite_session import SQLiteSession
 from agentcall.sessions.store import SearchHit, SessionStore, StoredSession, default_path

@@ -13,9 +13,15 @@ from typing import Any, NamedTuple, TypeVar
 from agentcall.errors import SessionBusy, UsageError
 from agentcall.messages import Message, User, is_tainted, mark_messages
 from agentcall.result import RunResult
+from agentcall.runtime.agent_spec import check_compaction
+from agentcall.runtime.compaction import (
+    CompactionPlan,
+    CompactionResult,
+    CompactionStrategy,
+)
+from agentcall.runtime.prompts import OMITTED_NOTICE
 from agentcall.runtime.session import SessionSnapshot, SessionSummary, StoredRun, check_pending
-from agentcall.sessions.compaction import OMITTED_NOTICE, CompactionResult, CompactionStrategy
-from agentcall.sessions.store import SessionStore
+from agentcall.sessions.store import Address, SessionStore
 from agentcall.storage.locks import FileLock, describe_lock_holder
 from agentcall.storage.private_files import make_folder
 from agentcall.workers.threads import run_in_thread
@@ -32,6 +38,8 @@ class SQLiteSession:
 
     path: a file, which may contain many sessions; None is the user's own (`AGENTCALL_SESSIONS`,
         else ~/.local/share/agentcall/sessions.db).
+    compact: what happens to a conversation that is longer than the window of the model, such as
+        `Summary(keep=10)` or `Window(20)`. None: its oldest messages are left out for the run.
     wait: seconds that a run waits for another run of this session, in any thread or process, to
         end. Then it raises SessionBusy, which names the other process.
 
@@ -40,7 +48,12 @@ class SQLiteSession:
     """
 
     def __init__(
-        self, session_id: str, path: str | Path | None = None, *, wait: float = 60.0
+        self,
+        session_id: str,
+        path: str | Path | None = None,
+        *,
+        compact: CompactionStrategy | None = None,
+        wait: float = 60.0,
     ) -> None:
         given: object = session_id  # a program without a type checker passes anything
         is_valid = isinstance(given, str) and given.strip() and given.isprintable()
@@ -54,7 +67,9 @@ class SQLiteSession:
         if wait < 0:
             raise UsageError(f"wait={wait!r} is below 0 seconds")
         self.id = session_id
+        check_compaction(compact)
         self.wait = wait
+        self.compaction = compact
         self.store = SessionStore(path)
 
     @property
@@ -105,21 +120,30 @@ class SQLiteSession:
         """
         async with self._lock():
             stored = await _call_in_thread(lambda: self.store.load_messages(self.id))
-            messages = [message for message, _ in stored]
-            plan = await strategy.plan_compaction(messages)
-            first = len(stored) - plan.keep_last
-            start = stored[first][1] if plan.keep_last else None
-            if not plan.keep_last:  # the address behind the last stored message
-                last = next((address for _, address in reversed(stored) if address), None)
-                start = None if last is None else (last[0], last[1] + 1)
-            if first == 0 or start is None:
-                return CompactionResult(len(messages), len(messages))
-            tainted = is_tainted(messages[:first])
-            head: Sequence[Message] = mark_messages(plan.head, tainted=tainted)
-            if tainted and not head:
-                head = (User(OMITTED_NOTICE, tainted=True),)
-            await _call_in_thread(lambda: self.store.save_compaction(self.id, start, head))
-        return CompactionResult(len(messages), plan.keep_last + len(head))
+            plan = await strategy.plan_compaction([message for message, _ in stored])
+            return await self._apply_plan(plan, stored)
+
+    async def save_compaction(self, plan: CompactionPlan) -> None:
+        """Give the next runs less of the conversation; called during a run, after `save`."""
+        stored = await _call_in_thread(lambda: self.store.load_messages(self.id))
+        await self._apply_plan(plan, stored)
+
+    async def _apply_plan(
+        self, plan: CompactionPlan, stored: Sequence[tuple[Message, Address | None]]
+    ) -> CompactionResult:
+        first = len(stored) - plan.keep_last
+        start = stored[first][1] if plan.keep_last else None
+        if not plan.keep_last:  # the address behind the last stored message
+            last = next((address for _, address in reversed(stored) if address), None)
+            start = None if last is None else (last[0], last[1] + 1)
+        if first == 0 or start is None:
+            return CompactionResult(len(stored), len(stored))
+        tainted = is_tainted(message for message, _ in stored[:first])
+        head: Sequence[Message] = mark_messages(plan.head, tainted=tainted)
+        if tainted and not head:
+            head = (User(OMITTED_NOTICE, tainted=True),)
+        await _call_in_thread(lambda: self.store.save_compaction(self.id, start, head))
+        return CompactionResult(len(stored), plan.keep_last + len(head))
 
     async def undo(self, run_id: str | None = None) -> tuple[StoredRun, ...]:
         """Remove the last exchange, or the run of this id and all later ones, and return the runs.
@@ -148,7 +172,7 @@ class SQLiteSession:
 
     def open(self, session_id: str) -> SQLiteSession:
         """Return another session of the same file."""
-        return SQLiteSession(session_id, self.store.path, wait=self.wait)
+        return SQLiteSession(session_id, self.store.path, compact=self.compaction, wait=self.wait)
 
     def list_sessions(self) -> tuple[SessionSummary, ...]:
         """Return the sessions of the file, the one that changed last first."""

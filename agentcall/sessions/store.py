@@ -188,10 +188,13 @@ class SessionStore:
             connection.execute("COMMIT")
 
     def save(self, session: str, result: RunResult[Any]) -> None:
-        """Store the state of a run in place of its earlier one."""
+        """Store the state of a run in place of its earlier one; a run without messages is none."""
         now = time.time()
         with self._write() as connection:
-            _find_session(connection, session)
+            number = _find_session(connection, session)
+            if not (result.new_messages or result.pending):
+                _delete_run(connection, number, result.run_id)
+                return
             (number,) = connection.execute(
                 "INSERT INTO sessions (id, began, changed) VALUES (?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET changed = excluded.changed RETURNING number",
@@ -494,6 +497,22 @@ def _write_run(connection: Connection, session: int, result: RunResult[Any], now
         (session, *fields, now, compute_digest(session, *fields)),
     ).fetchone()
     return int(number)
+
+
+def _delete_run(connection: Connection, session: int | None, run_id: str) -> None:
+    """Delete the last run of a session, and a session that has no other."""
+    run = connection.execute(
+        "SELECT number FROM runs WHERE session = ? AND id = ?", (session, run_id)
+    ).fetchone()
+    if session is None or run is None:
+        return
+    _delete_messages(connection, session, run[0])
+    connection.execute("DELETE FROM runs WHERE number = ?", run)
+    connection.execute(
+        "DELETE FROM sessions WHERE number = ? AND NOT EXISTS "
+        "(SELECT 1 FROM runs WHERE session = sessions.number)",
+        (session,),
+    )
 
 
 def _write_messages(

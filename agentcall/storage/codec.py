@@ -20,6 +20,7 @@ from agentcall.messages import (
     JSON,
     Message,
     ToolResult,
+    dump_messages,
     encode_json,
     from_json,
     load_messages,
@@ -29,10 +30,14 @@ from agentcall.messages import (
 )
 from agentcall.result import RunResult, run_result_to_json
 from agentcall.runtime.checkpoint import RunCheckpoint
+from agentcall.runtime.context_trimming import Cut
 from agentcall.runtime.turn import ModelTurn
 
 JSONObject: TypeAlias = Mapping[str, Any]  # Any: JSON, checked by the function that reads it
 AnyResult: TypeAlias = RunResult[Any]  # Any: the type of the output does not matter here
+
+_VIEW_FIELDS = ("cuts", "lengths")
+"""Fields of a checkpoint that few have."""
 
 
 def compute_digest(*parts: str | float | None) -> str:
@@ -61,7 +66,9 @@ def checkpoint_to_json(checkpoint: RunCheckpoint, known: Sequence[Message]) -> d
     """Return the JSON form of a checkpoint: its fields, without the messages that are known."""
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     messages = _new_messages_to_json(checkpoint.messages, known)
-    return {**values, "usage": usage_to_json(checkpoint.usage), "messages": messages}
+    wire = {**values, "usage": usage_to_json(checkpoint.usage), "messages": messages}
+    wire["cuts"] = [[cut.start, cut.end, dump_messages(cut.head)] for cut in checkpoint.cuts]
+    return {name: value for name, value in wire.items() if value or name not in _VIEW_FIELDS}
 
 
 def checkpoint_from_json(wire: JSONObject, known: Sequence[Message]) -> RunCheckpoint:
@@ -69,6 +76,10 @@ def checkpoint_from_json(wire: JSONObject, known: Sequence[Message]) -> RunCheck
     usage = usage_from_json(wire["usage"])
     values: dict[str, Any] = {**wire, "usage": usage}  # Any: fields of a class
     values["messages"] = _new_messages_from_json(wire["messages"], known)
+    values["cuts"] = tuple(
+        Cut(start, end, load_messages(head)) for start, end, head in wire.get("cuts", ())
+    )
+    values["lengths"] = {call_id: tuple(pair) for call_id, pair in wire.get("lengths", {}).items()}
     return RunCheckpoint(**values)
 
 

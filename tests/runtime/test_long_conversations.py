@@ -43,9 +43,11 @@ async def test_a_long_result_is_kept_whole_and_read_in_pages(reader: Tool) -> No
             case 1:
                 return call("read_result", call_id=results[0]["tool_call_id"], page=9)
             case 2:
-                return call("read_result", call_id=results[0]["tool_call_id"], query="LINE 12345\n")
+                return call(
+                    "search_result", call_id=results[0]["tool_call_id"], query="LINE 12345\n"
+                )
             case 3:
-                return call("read_result", call_id=results[0]["tool_call_id"], query="nothing")
+                return call("search_result", call_id=results[0]["tool_call_id"], query="nothing")
             case _:
                 return say("done")
 

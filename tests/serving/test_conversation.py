@@ -12,9 +12,9 @@ from agentcall import Agent, Approved, Denied, Edited, Image, ModelError, tool
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished, TextDelta, ToolCallStarted
 from agentcall.messages import Assistant, Text, Usage, User
+from agentcall.runtime.prompts import SUMMARY_QUESTION
 from agentcall.serving.conversation import Conversation, new_session
 from agentcall.sessions import SessionStore, SQLiteSession, Window
-from agentcall.sessions.compaction import SUMMARY_QUESTION
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, say, status
 from agentcall.testing.replies import ScriptedCall
 

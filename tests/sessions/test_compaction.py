@@ -24,8 +24,9 @@ from agentcall.messages import (
     to_json,
 )
 from agentcall.result import RunResult
+from agentcall.runtime.compaction import count_tail
+from agentcall.runtime.prompts import OMITTED_NOTICE, SUMMARY_QUESTION
 from agentcall.sessions import SQLiteSession, Summary, Window
-from agentcall.sessions.compaction import OMITTED_NOTICE, SUMMARY_QUESTION, count_tail
 from agentcall.testing import FakeServer, ScriptedModel, call, overflow, say
 
 

@@ -1,0 +1,184 @@
+"""Measures a conversation in tokens, against what the server reports and the model's window.
+
+Most servers refuse a conversation that is longer than the window. Some drop a part of it without a
+word: Ollama, KoboldCpp and LM Studio. That is noticed by the prompt tokens that they report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import orjson
+
+from agentcall.dialects.dialect import PromptSpec
+from agentcall.messages import Assistant, Image, Message, ToolResult, Transcript, Usage, User
+
+SMALLEST_WINDOW = 2_048
+"""In tokens: no model is used with a smaller one, unless `Limits.context` says so."""
+
+_MIN_NEW_CHARS = 4_000
+_MAX_CHARS_PER_TOKEN = 40
+"""Far more than any text has: a prompt that grew by fewer tokens did not contain the new text."""
+
+_MIN_WINDOW, _WINDOW_STEP, _WINDOW_SLACK = 512, 512, 8
+"""In tokens: windows are multiples of the step, and a few tokens may be left for the answer."""
+
+_CHARS_PER_TOKEN, _OTHER_CHARS_PER_TOKEN = 4, 3
+"""Of ASCII text and of other text. Chinese has fewer, so that its tokens are underestimated."""
+
+_BYTES_PER_TOKEN = 3.3
+"""Of text in UTF-8: rather few, so that tokens are overestimated."""
+
+_MESSAGE_TOKENS, _IMAGE_TOKENS, _TOOL_TOKENS = 8, 500, 300
+"""What a message costs besides its text, an image, and a tool, in a first guess."""
+
+_ANSWER_SHARE, _MAX_ANSWER_TOKENS = 8, 2_048
+"""The part of the window that is left for an answer without `max_tokens`, and its upper limit."""
+
+_EXCESS, _WINDOW_EXCESS = 1.25, 1.1
+"""How much longer than the reported prompt, and than the window, an estimate has to be to count."""
+
+_MIN_RATIO, _MAX_RATIO = 0.5, 6.0
+"""The reported tokens of an estimated one; other counts do not follow the conversation."""
+
+
+class PromptMeter:
+    """Estimates prompts, and compares them with the tokens that a server reports.
+
+    Rules for a prompt that was cut:
+    1. A prompt with much new text has to cost more tokens than the prompt before it.
+    2. A prompt that is much longer than its tokens, which are as many as a window has, was cut at
+       the window.
+    3. If the window is known, it decides: a conversation that fits it was not cut, and one that
+       does not was cut. It is asked for only if a rule above applies, the prompt is much longer
+       than its tokens, or no tokens are reported.
+    4. Counts that do not follow the conversation are not a sign: a count that never changes, that
+       is smaller than any window, or that has only the new text (servers with a prefix cache).
+
+    tokens: the prompt tokens of the last request. counted: the messages that it had.
+    ratio: the reported tokens of an estimated one; 0 as long as none were reported.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.counted = 0
+        self.ratio = 0.0
+        self._estimated = 0
+        self._estimate = 0
+
+    def reset(self) -> None:
+        """Forget the counts, as the conversation or the model is another one."""
+        self.tokens = self._estimated = self._estimate = 0
+
+    def record(self, usage: Usage, size: int) -> None:
+        """Record the usage of a request with `size` messages."""
+        self.tokens = usage.input_tokens // max(usage.requests, 1)
+        self.counted = size
+
+    def estimate(self, messages: Transcript, prompt: PromptSpec) -> int:
+        """Return about how many tokens the next request has, from the counts of the last one."""
+        size = len(messages)
+        if not self.ratio:
+            return estimate_prompt(prompt) + sum(map(_overestimate_message, messages))
+        if self.tokens:
+            new = sum(estimate_message(messages[i]) for i in range(self.counted, size))
+            return self.tokens + round(new * self.ratio)
+        self._add_new(messages)
+        return round((self._estimate + estimate_prompt(prompt)) * self.ratio)
+
+    async def is_cut(
+        self,
+        messages: Transcript,
+        prompt: PromptSpec,
+        usage: Usage,
+        fetch_window: Callable[[], Awaitable[int | None]],
+    ) -> bool:
+        """Whether the server dropped a part of these messages; `usage` is that of the request."""
+        size, before, counted = len(messages), self.tokens, self.counted
+        self.record(usage, size)
+        tokens = self.tokens
+        self._add_new(messages)
+        ratio = tokens / (self._estimate + estimate_prompt(prompt) or 1)
+        self.ratio = ratio if _MIN_RATIO <= ratio <= _MAX_RATIO else 0.0
+        if not tokens:  # nothing is reported
+            window = await fetch_window() if self._estimate > SMALLEST_WINDOW else None
+            return window is not None and self._estimate > window * _WINDOW_EXCESS
+        if tokens < _MIN_WINDOW:
+            return False
+        new = sum(_count_result_characters(messages[i]) for i in range(counted, size))
+        is_longer = self._estimate > tokens * _EXCESS
+        is_short = new >= _MIN_NEW_CHARS and tokens - before < new // _MAX_CHARS_PER_TOKEN
+        if not (is_longer or (before and is_short)):
+            return False
+        window = await fetch_window()
+        if window is not None:
+            return self._estimate > window * _WINDOW_EXCESS and tokens <= window
+        if tokens == before:
+            return False
+        if is_longer and -tokens % _WINDOW_STEP <= _WINDOW_SLACK:
+            return True
+        has_only_new_text = tokens < before and tokens > new // (2 * _CHARS_PER_TOKEN)
+        return before > 0 and is_short and not has_only_new_text
+
+    def _add_new(self, messages: Transcript) -> None:
+        """Add the messages that were not estimated yet."""
+        size = len(messages)
+        self._estimate += sum(estimate_message(messages[i]) for i in range(self._estimated, size))
+        self._estimated = size
+
+
+def _count_result_characters(message: Message) -> int:
+    """Return the number of characters of a tool result that are not blank."""
+    if not isinstance(message, ToolResult):
+        return 0
+    return len(message.text) - message.text.count(" ") - message.text.count("\n")
+
+
+def estimate_message(message: Message) -> int:
+    """Return about how many tokens a message has, rather too few than too many."""
+    texts = [message.text]
+    if isinstance(message, Assistant):
+        texts += (call.arguments for call in message.calls)
+    return sum(map(_estimate_text, texts))
+
+
+def _overestimate_message(message: Message) -> int:
+    """Return about how many tokens a message has, rather too many than too few."""
+    tokens, images = _MESSAGE_TOKENS + overestimate_text(message.text), 0
+    match message:
+        case Assistant():
+            tokens += sum(overestimate_text(call.arguments) for call in message.calls)
+        case ToolResult():
+            images = len(message.images)
+        case User(content) if not isinstance(content, str):
+            images = sum(isinstance(part, Image) for part in content)
+        case _:
+            pass
+    return tokens + _IMAGE_TOKENS * images
+
+
+def overestimate_text(text: str) -> int:
+    """Return about how many tokens a text has, rather too many than too few."""
+    return round(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
+
+
+def _estimate_text(text: str) -> int:
+    return len(text) // (_CHARS_PER_TOKEN if text.isascii() else _OTHER_CHARS_PER_TOKEN)
+
+
+def estimate_prompt(prompt: PromptSpec) -> int:
+    """Return about how many tokens the instructions and the tools have."""
+    tools = sum(len(orjson.dumps(tool.definition)) for tool in prompt.tools)
+    return _estimate_text(prompt.instructions) + tools // _CHARS_PER_TOKEN
+
+
+def guess_prompt(prompt: PromptSpec) -> int:
+    """Return a number of tokens that instructions and tools rarely exceed, at no cost."""
+    return len(prompt.instructions) + _TOOL_TOKENS * len(prompt.tools)
+
+
+def reserve_answer(window: int, max_tokens: int | None) -> int:
+    """Return how many tokens of a window are left for the answer."""
+    if max_tokens is not None:
+        return min(max_tokens, window // 2)
+    return min(window // _ANSWER_SHARE, _MAX_ANSWER_TOKENS)
