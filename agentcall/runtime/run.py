@@ -83,6 +83,9 @@ _log = logging.getLogger("agentcall.models")
 MAX_INVALID_ANSWERS = 3
 """How many answers in a row may be cut, empty or invalid before the run gives up."""
 
+_MIN_REQUESTS_LEFT = 3
+"""For a summary, the answer to this turn, and the last one without tools."""
+
 _CUT_CONVERSATION = "the server left a part of the conversation out, and nothing can be shortened"
 _ONLY_THINKING = (
     "it wrote only thinking, or the server takes its answers for thinking: try the server without "
@@ -275,9 +278,10 @@ class AgentRun:
         return state.trim() or state.omit_messages()
 
     async def _ask_for_summary(self, model: Model | None, request: ModelRequest) -> ModelTurn:
-        """Request a turn for a summary, as a step of the run; the answer's request is kept."""
+        """Request a turn for a summary, as a step of the run."""
         state = self._state
-        if state.budget.requests_left == 1:
+        left = state.budget.requests_left
+        if left is not None and left < _MIN_REQUESTS_LEFT:
             raise BadAnswer("no request is left for a summary")
         if model is None:
             settings = state.settings

@@ -311,6 +311,7 @@ class RunState:
         if rules is not None and rules.final:
             text = append_final_notice(text, rules.final)
         self.prompt = replace(self.prompt, instructions=text)
+        self._set_window(self.window)
 
     def free_tool_choice(self) -> None:
         """Leave it to the model whether it calls tools, unless it may call none."""
