@@ -36,9 +36,6 @@ ACCEPT_BATCH = 16
 _LISTEN_BACKLOG = 1024
 """Connections that the operating system queues until they are accepted."""
 
-_CHECK_INTERVAL = 1.0
-"""Seconds between two checks of a connection."""
-
 _BUSY_RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"
     b"content-type: text/plain\r\ncontent-length: 28\r\n\r\nthere are too many requests\n"
@@ -54,6 +51,11 @@ class ConnectionLimits:
     rate: int = 16_384
     write: float = 30.0
     max_connections: int = MAX_CONNECTIONS
+
+    @property
+    def check_interval(self) -> float:
+        """Seconds between two checks of a connection."""
+        return min(1.0, self.head, self.body, self.write)
 
 
 def compute_max_connections() -> int:
@@ -82,7 +84,7 @@ class LimitedConnection(H11Protocol):
         """Start the timer, and make room or refuse if there are too many connections."""
         super().connection_made(cast("Transport", transport))
         self._waiting_since = self.loop.time()
-        self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check_timeout)
+        self._timer = self.loop.call_later(self.limits.check_interval, self._check_timeout)
         if len(self.connections) <= self.limits.max_connections:
             return
         others: list[LimitedConnection] = [
@@ -142,7 +144,7 @@ class LimitedConnection(H11Protocol):
 
     def _check_timeout(self) -> None:
         """Drop the connection if the client has exceeded its time limit."""
-        self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check_timeout)
+        self._timer = self.loop.call_later(self.limits.check_interval, self._check_timeout)
         action = self.expected_action
         state = (action, self.cycle, self._pauses)
         if state != self._last_state:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import subprocess
 import sys
-import time
 
 import pytest
 from rows import each_row
@@ -106,12 +106,11 @@ async def test_there_is_no_way_to_files_network_or_environment(code: str) -> Non
     ],
 )
 async def test_heavy_code_is_ended_and_the_host_stays_light(code: str) -> None:
-    before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF)
     with pytest.raises(PythonError):
-        QUICK.run_python(code)
+        await asyncio.wait_for(asyncio.to_thread(QUICK.run_python, code), 60)
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert after.ru_maxrss - before.ru_maxrss < 100_000  # kB
-    assert time.monotonic() - started < 60  # its own time is half a second; the machine is busy
 
 
 async def test_printing_without_end_is_told_as_such() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -129,10 +130,8 @@ HEAVY = [
 
 @pytest.mark.parametrize("query", HEAVY)
 async def test_a_query_is_ended_at_its_time(file: Path, query: str) -> None:
-    started = time.monotonic()
     with pytest.raises(SqlError, match=r"took over 0\.3 seconds; narrow it down"):
-        await Sql(file, seconds=0.3).query_database(query)
-    assert time.monotonic() - started < 20
+        await asyncio.wait_for(Sql(file, seconds=0.3).query_database(query), 60)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python's sqlite3 has no limits before 3.11")

@@ -262,22 +262,22 @@ async def stubborn() -> str:
     "Does not want to be cancelled."
     while True:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         except asyncio.CancelledError:
             pass
 
 @tool
 async def blocking() -> str:
     "Blocks the event loop."
-    time.sleep(60)
+    time.sleep(600)
     return "slept"
 """
 
 
 def interrupted(
     folder: Path, server: FakeServer, *words: str, times: int = 1
-) -> tuple[int, bytes, bytes, float]:
-    """Code, output, errors and seconds of a run that is interrupted so many times."""
+) -> tuple[int, bytes, bytes]:
+    """Code, output and errors of a run that is interrupted so many times, and ends by that."""
     process = subprocess.Popen(
         [SCRIPT, "run", "?", "-t", "mine.py", "-m", server.url, *words],
         cwd=folder,
@@ -289,26 +289,24 @@ def interrupted(
     while not asked(server):
         time.sleep(0.02)
     time.sleep(0.3)
-    started = time.monotonic()
     for number in range(times):
         time.sleep(0.3 * bool(number))
         process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
-    return process.returncode, stdout, stderr, time.monotonic() - started
+    stdout, stderr = process.communicate(timeout=60)
+    return process.returncode, stdout, stderr
 
 
-@pytest.mark.parametrize("reply", [say("x").replace(latency=30), call("nap", seconds=30)])
+@pytest.mark.parametrize("reply", [say("x").replace(latency=600), call("nap", seconds=600)])
 def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: Reply) -> None:
     with model_of(reply) as server:
-        *done, seconds = interrupted(folder, server)
-    assert seconds < 10  # of the 30 that they take
-    assert done == [130, b"", b"interrupted\n"]
+        done = interrupted(folder, server)
+    assert done == (130, b"", b"interrupted\n")
 
 
 @pytest.mark.parametrize("form", ["--json", "--events"])
 def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with(folder: Path, form: str) -> None:
-    with model_of(call("add", a=3, b=5), call("nap", seconds=30)) as server:
-        code, stdout, stderr, _ = interrupted(folder, server, form)
+    with model_of(call("add", a=3, b=5), call("nap", seconds=600)) as server:
+        code, stdout, stderr = interrupted(folder, server, form)
     last = json.loads(stdout.splitlines()[-1])
     result = last["result"] if form == "--events" else last
     assert (code, result["stop_reason"]) == (130, "cancelled")
@@ -327,9 +325,8 @@ def test_a_second_ctrl_c_waits_for_nothing(folder: Path, name: str) -> None:
     (folder / "stubborn.py").write_text(STUBBORN)
     with model_of(call(name)) as server:
         words = ("-t", "stubborn.py")
-        code, stdout, stderr, seconds = interrupted(folder, server, *words, times=2)
-    assert seconds < 20  # of the minute that the tool takes
-    assert (code, stdout, stderr) == (130, b"", b"interrupted\n")
+        done = interrupted(folder, server, *words, times=2)
+    assert done == (130, b"", b"interrupted\n")
 
 
 def test_a_reader_that_has_gone_is_no_traceback(folder: Path) -> None:

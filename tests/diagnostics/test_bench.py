@@ -169,7 +169,6 @@ async def test_what_is_under_way_at_the_end_is_told_apart() -> None:
     with FakeServer([say("hi"), forever(hang())]) as server:
         found = await measure_streams(native(server), LoadProfile(1, 2, 0.5))
         assert (found.answers, found.rest) == (1, IncompleteCounts(unfinished=1))
-        assert 0.4 < found.seconds < 5
         assert server.requests
 
 
@@ -278,7 +277,7 @@ def test_a_model_that_calls_no_tool_is_noticed(tmp_path: Path) -> None:
 
 def test_no_whole_answer_ends_with_1_and_says_why(tmp_path: Path) -> None:
     with FakeServer([forever(status(500))]) as server:
-        done = bench(server, "--concurrency", "1", "--seconds", "9", cwd=tmp_path)
+        done = bench(server, "--concurrency", "1", "--seconds", "2", cwd=tmp_path)
     assert done.returncode == 1
     assert "1 failed: the server at" in done.stdout
 

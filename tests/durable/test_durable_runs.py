@@ -528,16 +528,17 @@ async def test_cancelling_a_run_of_another_process_stops_it(
 
 async def test_a_fork_that_outlives_its_parent_does_not_keep_the_run(url: str) -> None:
     code = HOLDER.replace("    await asyncio.sleep(60)", textwrap.dedent("""
-        import os, time
+        import os
         if os.fork() == 0:
-            time.sleep(2)
+            os.read(0, 1)
             os._exit(0)
         os.kill(os.getpid(), 9)
     """).replace("\n", "\n    "))  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, check=False)
-    assert done.returncode == -9, done.stderr
-    with durable(Agent(model(say("ok")), tools=[pay]), url) as runs:
-        assert (await runs.run(run_id="x")).output == "ok"
+    holder = [sys.executable, "-c", code, url]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE) as parent:  # the fork lives until its end
+        assert parent.wait(60) == -9
+        with durable(Agent(model(say("ok")), tools=[pay]), url) as runs:
+            assert (await runs.run(run_id="x")).output == "ok"
 
 
 async def test_cancelling_a_run_that_nobody_runs_ends_it(url: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, Limits, RunContext, tool
 from agentcall.errors import BadAnswer
@@ -212,7 +213,7 @@ async def _continue(ending: Ending, messages: tuple[Message, ...]) -> None:
 REST = [call("add", a=3, b=4), say("It is 7."), say("You are welcome.")]
 
 
-@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+@each_row("rules", RULES.values(), ids=RULES, at_once=True)
 @pytest.mark.parametrize(("end", "script"), ENDINGS.values(), ids=ENDINGS)
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 async def test_a_conversation_goes_on_after_a_bad_ending(
@@ -233,15 +234,15 @@ async def test_a_conversation_goes_on_after_a_bad_ending(
         assert again.output == "Still here."
 
 
-@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+@each_row("rules", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 async def test_a_compacted_session_goes_on(
-    rules: ChatRules, tmp_path: Path, *, stream: bool
+    rules: ChatRules, tmp_path_factory: pytest.TempPathFactory, *, stream: bool
 ) -> None:
     script = [PAGE, say("Page 1."), call("read_page", page=2), say("Page 2."), DONE, *REST]
     with FakeServer(script, rules=rules) as server:
         ending = Ending(server.url, stream=stream)
-        await _continue(ending, await end_in_compaction(ending, tmp_path))
+        await _continue(ending, await end_in_compaction(ending, tmp_path_factory.mktemp("talk")))
 
 
 async def test_what_a_server_accepts_is_not_changed() -> None:

@@ -366,15 +366,13 @@ def test_the_process_ends_at_once_although_a_tool_goes_on() -> None:
         @tool(timeout=0.1)
         def sleep() -> None:
             "Sleep."
-            time.sleep(60)
+            time.sleep(600)
 
         print(asyncio.run(call_tool(ToolRegistry(sleep), "sleep", "{}")))
     """
-    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=20, check=True,
-    )  # fmt: skip
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip  # of the ten minutes of the tool
     assert "it may still be running" in done.stdout
     assert done.stderr == ""
-    assert time.perf_counter() - started < 15

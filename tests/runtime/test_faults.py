@@ -202,18 +202,17 @@ async def test_a_server_that_fails_for_a_moment_is_asked_again() -> None:
 async def test_a_server_that_is_not_there_raises_with_a_run_to_go_on_with() -> None:
     with FakeServer() as server:
         asked = agent_of(server)
-    began = time.monotonic()
     with pytest.raises(ModelUnreachable, match="is it running") as caught:
-        await asked.run("go")
-    assert time.monotonic() - began < 20
+        await asyncio.wait_for(asked.run("go"), 60)
     await assert_can_go_on(caught.value)
 
 
 async def test_a_server_that_asks_to_wait_is_waited_for() -> None:
-    with FakeServer([status(429, headers={"Retry-After": "0.5"}), say("now")]) as server:
-        began = time.monotonic()
+    passed: list[str] = []
+    with FakeServer([status(429, headers={"Retry-After": "0.4"}), say("now")]) as server:
+        asyncio.get_running_loop().call_later(0.35, passed.append, "a third of a second")
         assert (await agent_of(server).run("go")).output == "now"
-    assert time.monotonic() - began >= 0.5
+    assert passed == ["a third of a second"]
 
 
 async def test_a_server_that_fails_for_good_raises_with_a_run_to_go_on_with() -> None:
@@ -239,11 +238,9 @@ async def test_nothing_of_a_stream_that_breaks_is_carried_out(broken: Callable[.
 
 async def test_a_server_that_drips_ends_at_the_deadline() -> None:
     for run in (lambda asked: asked.run("go"), streamed):
-        with FakeServer([forever(slow_loris(say("slowly " * 200), every=0.05))]) as server:
-            began = time.monotonic()
-            with pytest.raises(ModelTimeout):
-                await run(agent_of(server, timeout=0.5))
-        assert time.monotonic() - began < 20  # of 50 and more
+        dripping = forever(slow_loris(say("slowly " * 2000), every=0.05))
+        with FakeServer([dripping]) as server, pytest.raises(ModelTimeout):
+            await asyncio.wait_for(run(agent_of(server, timeout=0.5)), 60)
 
 
 LONG = "<p>" + "x" * 100_000
@@ -577,7 +574,7 @@ async def test_a_server_that_dies_in_a_stream_and_comes_back_loses_nothing() -> 
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.15)  # in the middle of the second answer
             await asyncio.to_thread(server.stop)
-            await asyncio.sleep(4)
+            await asyncio.sleep(1)
             server.start()
 
         broken = asyncio.ensure_future(outage())
@@ -597,7 +594,7 @@ async def test_a_server_that_does_not_come_back_leaves_a_run_to_go_on_with() -> 
         await asyncio.to_thread(server.stop)
         return a + b
 
-    result = await agent_of(server, add, limits=Limits(seconds=6)).run("go")
+    result = await agent_of(server, add, limits=Limits(seconds=2)).run("go")
     assert (result.stop_reason, told(result)) == ("timeout", ["5"])
     with FakeServer([say("It is 5.")]) as other:
         after = await agent_of(other).run("Go on.", messages=result.messages)
@@ -685,23 +682,24 @@ JUMPING = """
     @tool(timeout=0.3)
     async def waiting() -> None:
         "Wait."
-        await asyncio.sleep(30)
+        await asyncio.sleep(600)
 
     @tool(timeout=0.3)
     def sleeping() -> None:
         "Sleep."
-        time.sleep(30)
+        time.sleep(600)
 
     async def run(script, tools=(), timeout=30.0, seconds=None):
         with FakeServer(script) as server:
             model = HTTPChat(HTTPEndpoint(server.url, timeout=timeout), "m", dialect="native")
             agent = Agent(model, tools=list(tools), limits=Limits(seconds=seconds))
-            began = time.perf_counter()
+            passed = []
+            asyncio.get_running_loop().call_later(0.25, passed.append, "not too soon")
             try:
-                how = (await agent.run("go")).stop_reason
+                how = (await asyncio.wait_for(agent.run("go"), 30)).stop_reason
             except ModelTimeout:
                 how = "too late"
-            print(how, 0.25 < time.perf_counter() - began < 8)
+            print(how, *passed)
 
     async def main():
         await run([say("hi").replace(latency=0.3)])
@@ -724,7 +722,7 @@ def test_deadlines_hold_while_the_clock_jumps() -> None:
     )  # fmt: skip
     assert done.stderr == ""
     ways = ["final", "too late", "too late", "final", "final", "final", "timeout"]
-    assert done.stdout.splitlines() == [f"{how} True" for how in ways]
+    assert done.stdout.splitlines() == [f"{how} not too soon" for how in ways]
 
 
 WAITING = ["runtime/executor", "runtime/run", "runtime/runner", "runtime/turn"]

@@ -211,7 +211,7 @@ def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with() -> None:
     assert (out, err) == (f"cancelled {['done', undone]}\non\n", "")
 
 
-@pytest.mark.parametrize("how", ["await asyncio.sleep(60)", "time.sleep(60)"])
+@pytest.mark.parametrize("how", ["await asyncio.sleep(600)", "time.sleep(600)"])
 def test_ctrl_c_twice_ends_a_run_whose_tool_will_not_stop(how: str) -> None:
     process = python(f"""
         import asyncio, time
@@ -238,11 +238,8 @@ def test_ctrl_c_twice_ends_a_run_whose_tool_will_not_stop(how: str) -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    started = time.perf_counter()
-    assert process.stdout.readline() == "stopped\n"
-    assert time.perf_counter() - started < 20  # of a minute
-    out, err = process.communicate(timeout=20)
-    assert (out, err, process.returncode) == ("", "", 0)
+    out, err = process.communicate(timeout=60)  # of the ten minutes of the tool
+    assert (out, err, process.returncode) == ("stopped\n", "", 0)
 
 
 def test_a_process_ends_without_a_warning_after_runs_over_http() -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from asgi_server import asked, connected, head, standing, status, until_end
+from rows import each_row
 
 from agentcall.serving.http_connection import ConnectionLimits, compute_max_connections
 
-QUICK = ConnectionLimits(head=0.5, body=0.5, rate=1_000_000, write=0.5, max_connections=20)
+QUICK = ConnectionLimits(head=0.2, body=0.2, rate=1_000_000, write=0.2, max_connections=20)
 ASK = ("Connection: close",)
 
 
@@ -69,7 +70,7 @@ def dripping(client: socket.socket, byte: bytes) -> Iterator[None]:
         thread.join(5)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "begun",
     [b"", b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"],
 )
@@ -94,8 +95,8 @@ def test_a_head_that_drips_behind_an_answer_does_too() -> None:
             until_end(client)
 
 
-@pytest.mark.parametrize("drop", [b"", b"a"])
-@pytest.mark.parametrize("line", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
+@each_row("drop", [b"", b"a"])
+@each_row("line", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
 def test_a_body_that_never_ends_ends_the_request(line: str, drop: bytes) -> None:
     app = App()
     with standing(app, QUICK) as port, closing(connected(port)) as client:
@@ -107,12 +108,12 @@ def test_a_body_that_never_ends_ends_the_request(line: str, drop: bytes) -> None
 
 
 def test_a_body_that_comes_steadily_is_waited_for() -> None:
-    patience = ConnectionLimits(head=0.5, body=0.5, rate=100, write=0.5, max_connections=20)
+    patience = ConnectionLimits(head=5, body=0.1, rate=1000, write=5, max_connections=20)
     with standing(App(), patience) as port, closing(connected(port)) as client:
         client.sendall(head(port, "POST", "/", *ASK, "Content-Length: 8000"))
         for _ in range(8):
             client.sendall(b"x" * 1000)
-            time.sleep(0.4)
+            time.sleep(0.1)  # a tenth of what a thousand bytes may take
         assert status(until_end(client)) == 200
 
 
@@ -127,7 +128,7 @@ def test_a_stream_that_is_read_goes_on() -> None:
     app = App()
     with standing(app, QUICK) as port, closing(connected(port)) as client:
         client.sendall(head(port, "GET", "/stream"))
-        end = time.monotonic() + 4  # longer than any patience
+        end = time.monotonic() + 1  # longer than any patience
         while time.monotonic() < end:
             assert client.recv(65536)
         assert not app.left.is_set()
@@ -141,7 +142,7 @@ def test_an_answer_that_nobody_takes_does_not_keep_its_connection() -> None:
 
     with standing(huge, QUICK) as port, closing(connected(port)) as client:
         client.sendall(head(port))
-        time.sleep(4)
+        time.sleep(1)  # five times what it may take
         assert len(until_end(client)) < 50_000_000
 
 
@@ -164,7 +165,7 @@ def test_a_client_that_is_served_is_not_thrown_out_for_those_that_stall() -> Non
     patience = ConnectionLimits(head=300, body=300, write=300, max_connections=20)
     with standing(App(), patience) as port, ExitStack() as stack:
         good = stack.enter_context(closing(connected(port)))
-        for _ in range(100):
+        for _ in range(40):
             stack.enter_context(closing(connected(port))).sendall(b"GET / HT")
             good.sendall(head(port))
             came = b""

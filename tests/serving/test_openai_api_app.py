@@ -356,7 +356,7 @@ class Slow:
 
 
 async def test_who_finds_no_place_is_told_when_to_come_back() -> None:
-    agent = Agent(Slow(1.0).model(), tools=[nap])
+    agent = Agent(Slow(0.7).model(), tools=[nap])
     with serving(OpenAIEndpoint(agent, capacity=Capacity(running=2, waiting=2))) as url:
         async with httpx.AsyncClient(timeout=30) as client:
             where = f"{url}/v1/chat/completions"
@@ -396,7 +396,7 @@ def test_whoever_goes_away_cancels_the_run(stream: bool) -> None:
     with serving(OpenAIEndpoint(agent)) as url:
         ask = {"messages": ASK, "stream": stream}
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=1)
+            httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=0.4)
         until = time.monotonic() + 10
         while not ended and time.monotonic() < until:
             time.sleep(0.05)

@@ -7,6 +7,7 @@ For rows that need no fixtures of their own (a folder, a monkeypatch): all rows 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import sys
@@ -25,10 +26,13 @@ def each_row(
     names: str | Sequence[str],
     rows: Iterable[Any],
     ids: Iterable[object] | Callable[[Any], object] | None = None,
+    *,
+    at_once: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Call the test with each row in turn; it fails at the end, with all rows that failed.
 
-    The arguments are those of `pytest.mark.parametrize`.
+    The arguments are those of `pytest.mark.parametrize`. at_once: the rows of an async test wait
+    at the same time.
     """
     single = isinstance(names, str) and "," not in names
     words = [word.strip() for word in names.split(",")] if isinstance(names, str) else [*names]
@@ -42,9 +46,16 @@ def each_row(
             @functools.wraps(test)
             async def checked_later(**given: Any) -> None:
                 with _failures() as row_named:
-                    for name, row in table:
+
+                    async def check(name: str, row: dict[str, Any]) -> None:
                         with row_named(name):
                             await test(**given, **row)
+
+                    if at_once:
+                        await asyncio.gather(*(check(name, row) for name, row in table))
+                    else:
+                        for name, row in table:
+                            await check(name, row)
 
             checked = checked_later
         else:

@@ -114,35 +114,35 @@ FAULTS: dict[str, Any] = {
 }
 
 
-def http(url: str) -> Model:
+def http(url: str, timeout: float = 30.0) -> Model:
     url += f"?api-key={QUERY}"
-    return HTTPChat(HTTPEndpoint(url, KEY, timeout=3.0, tries=2), "m", dialect="native")
+    return HTTPChat(HTTPEndpoint(url, KEY, timeout=timeout, tries=2), "m", dialect="native")
 
 
-def http_with_userinfo(url: str) -> Model:
+def http_with_userinfo(url: str, timeout: float = 30.0) -> Model:
     url = url.replace("://", f"://{USER}:{PASSWORD}@") + f"?api-key={QUERY}"
-    return HTTPChat(HTTPEndpoint(url, timeout=3.0, tries=2), "m", dialect="native")
+    return HTTPChat(HTTPEndpoint(url, timeout=timeout, tries=2), "m", dialect="native")
 
 
-def http_that_looks(url: str) -> Model:
-    return HTTPChat(HTTPEndpoint(url + f"?api-key={QUERY}", KEY, timeout=3.0, tries=2))
+def http_that_looks(url: str, timeout: float = 30.0) -> Model:
+    return HTTPChat(HTTPEndpoint(url + f"?api-key={QUERY}", KEY, timeout=timeout, tries=2))
 
 
-def openai(url: str) -> Model:
+def openai(url: str, timeout: float = 30.0) -> Model:
     client = AsyncOpenAI(
         base_url=url.replace("://", f"://{USER}:{PASSWORD}@") + f"?api-key={QUERY}",
         api_key=KEY,
         max_retries=0,
         default_headers={"X-Auth-Token": HEADER},
-        timeout=3.0,
+        timeout=timeout,
         http_client=DefaultAsyncHttpxClient(verify=False),
     )
     CLIENTS.append(client)
-    return OpenAIChat(client, "m", timeout=4.0)
+    return OpenAIChat(client, "m", timeout=timeout + 1)
 
 
-def fallback(url: str) -> Model:
-    return Fallback(http(url), http_with_userinfo(url))
+def fallback(url: str, timeout: float = 30.0) -> Model:
+    return Fallback(http(url, timeout), http_with_userinfo(url, timeout))
 
 
 FINE = [forever(call("add", a=2, b=3))]
@@ -164,10 +164,11 @@ def everything_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert_silent(*(r.getMessage() for r in caplog.records if not r.name.startswith(theirs)))
 
 
-async def look_at(make: Callable[[str], Model], fault: str, streamed: bool) -> None:
+async def look_at(make: Callable[..., Model], fault: str, streamed: bool) -> None:
     """Runs an agent against a server with the fault; no secret may be seen."""
     with FakeServer(FAULTS[fault]) as server:
-        agent = Agent(make(server.url), tools=[add], limits=Limits(seconds=20))
+        model = make(server.url, timeout=0.3) if fault == "silence" else make(server.url)
+        agent = Agent(model, tools=[add], limits=Limits(seconds=60))
         events: list[Any] = []
         try:
             if streamed:
@@ -185,7 +186,7 @@ async def look_at(make: Callable[[str], Model], fault: str, streamed: bool) -> N
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("make", KINDS)
 async def test_no_failure_of_a_server_shows_a_secret(
-    make: Callable[[str], Model], streamed: bool
+    make: Callable[..., Model], streamed: bool
 ) -> None:
     await asyncio.gather(*(look_at(make, fault, streamed) for fault in FAULTS))
     while CLIENTS:

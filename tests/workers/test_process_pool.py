@@ -170,10 +170,8 @@ async def test_other_runs_live_while_a_process_dies() -> None:
     "how", ["sleep", "busy", "holding the interpreter", "deaf to signals", "with children"]
 )
 def test_at_its_deadline_the_process_is_gone_with_its_children(how: str, note: Path) -> None:
-    began = time.monotonic()
     words = told("hanging", how=how, note=str(note))
     assert words == "hanging did not end within 0.5 seconds, and was stopped"
-    assert time.monotonic() - began < 20
     assert eventually_gone(pids_in(note))
 
 
