@@ -54,7 +54,7 @@ from agentcall.runtime.agent_spec import (
     check_compaction,
     find_required_deps,
 )
-from agentcall.runtime.output import OutputParser
+from agentcall.runtime.output import OutputMode, OutputParser
 from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import LazyToolSource, ToolRegistry
 from agentcall.tools.tool import Tool, ToolOptionArguments, is_function
@@ -122,7 +122,13 @@ class Agent(Generic[Output, Deps]):
     instructions: the system message: a text, or a function of a `RunContext`, async or not, that
         returns it; it is called once for each run.
     output_type: the type of the output: `str`, or any type that pydantic supports, such as a model,
-        `list[A]`, `A | B` or a Literal. Type checkers infer the type of `result.output` from it.
+        `list[A]`, `A | B` or a Literal; or a function, whose arguments the model gives and whose
+        value is the output; or a list of types and functions, one of which is it. Type checkers
+        infer the type of `result.output` from it.
+    output_mode: how the model is held to a type that is not `str` (docs/output.md). "prompt": the
+        JSON Schema is in the instructions. "schema": also in the request (`response_format`), so
+        that the server lets the model write nothing else. "auto": as "schema", where the server
+        supports it. "tool": the model calls a tool that takes the output.
     deps_type: the type of `RunContext.deps` of the tools. A run of an agent that declares it, or
         has a tool that takes `RunContext[T]`, needs deps, unless None is of the type.
     limits: the limits of a run.
@@ -179,6 +185,7 @@ class Agent(Generic[Output, Deps]):
     # No fields: only an agent that `with_overrides` makes has them, as attributes of its own.
     _base: ClassVar[Agent[Any, Any] | None] = None
     _overrides: ClassVar[Mapping[str, Any] | None] = None
+    output_mode: OutputMode = "auto"
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -749,8 +756,7 @@ class Agent(Generic[Output, Deps]):
         """The last spec, in a list as an agent is frozen."""
         base = self._base
         is_same_model = base is not None and base.model is self.model
-        is_same_output = base is not None and base.output_type is self.output_type
-        output = base.spec.output if base and is_same_output else OutputParser(self.output_type)
+        output = self._output
         parts = self._instruction_parts
         has_function = not all(isinstance(part, str) for part in parts)
         for tool in self.registry:
@@ -759,7 +765,7 @@ class Agent(Generic[Output, Deps]):
         spec = AgentSpec(
             model=base.spec.model if base and is_same_model else resolve_model(self.model),
             registry=ToolRegistry(),
-            prompt=PromptSpec(self._instructions_text, (), output.schema),
+            prompt=output.add_to_prompt(PromptSpec(self._instructions_text)),
             output=output,
             limits=self.limits,
             policy=validate_policy(self.policy),
@@ -773,6 +779,13 @@ class Agent(Generic[Output, Deps]):
         )
         return [self._bind_tools(spec)]
 
+    @cached_property
+    def _output(self) -> OutputParser:
+        base = self._base
+        if base is not None and base.output_type is self.output_type:
+            return base._output
+        return OutputParser(self.output_type, self.output_mode)
+
     @property
     def spec(self) -> AgentSpec:
         """The configuration of a run that starts now; the same object while the tools are equal."""
@@ -783,9 +796,10 @@ class Agent(Generic[Output, Deps]):
 
     @property
     def _all_tools(self) -> tuple[Tool, ...]:
-        if not self.handoffs:
-            return tuple(self.registry)
-        return (*self.registry, *(tool for tool, _ in self._handoff_targets))
+        tools = tuple(self.registry)
+        if self.handoffs:
+            tools += tuple(tool for tool, _ in self._handoff_targets)
+        return tools + self._output.tools if self._output.tools else tools
 
     @property
     def _handoff_targets(self) -> Sequence[tuple[Tool, Callable[[], AgentSpec]]]:
@@ -802,7 +816,9 @@ class Agent(Generic[Output, Deps]):
             spec,
             registry=registry,
             handoffs={tool.name: get_spec for tool, get_spec in targets},
-            required_deps=find_required_deps(self.name, self.deps_type, registry),
+            required_deps=find_required_deps(
+                self.name, self.deps_type, (*registry, *self._output.functions)
+            ),
             required_tools=tuple([tool.name for tool in required]),
             first_tool=_resolve_first_tool(self, registry),
         )
@@ -828,15 +844,18 @@ class Agent(Generic[Output, Deps]):
                 return spec
             prompt = replace(spec.prompt, instructions=self._instructions_text)
             return replace(spec, rules=None, prompt=prompt)
+        known = {*self.registry.names, *(tool.name for tool in self._output.tools)}
         for tool in spec.registry:
-            if tool.options.final and tool.name not in self.registry:
+            if tool.options.final and tool.name not in known:
                 raise UsageError(f"{tool.name} of a skill is final; make it a tool of the agent")
         from agentcall.runtime.call_rules import build_call_rules  # late, as few agents have any
         from agentcall.runtime.prompts import append_final_notice
 
-        rules = build_call_rules(spec.registry.by_name, spec.required_tools, self.output_type)
+        rules = build_call_rules(
+            spec.registry.by_name, spec.required_tools, self.output_type, spec.output
+        )
         instructions = self._instructions_text
-        if rules.final:
+        if rules.ends_by_call:
             instructions = append_final_notice(instructions, rules.final)
         return replace(spec, rules=rules, prompt=replace(spec.prompt, instructions=instructions))
 
@@ -966,7 +985,6 @@ def _check_fields(agent: Agent[Any, Any]) -> None:
         "limits": isinstance(fields["limits"], Limits),
         "max_tools": max_tools is None or (type(max_tools) is int and max_tools > 0),
         "handoffs": is_list and all(isinstance(other, Agent) for other in others),
-        "output_type": not isinstance(fields["output_type"], (str, bytes, Mapping, list, tuple)),
         "skills": _are_skills(fields["skills"]),
         "deps_type": not isinstance(fields["deps_type"], (str, bytes, int, Mapping, list, tuple)),
     }
@@ -987,7 +1005,6 @@ _EXPECTED_FIELDS = {
     "limits": "a Limits, such as Limits(requests=5)",
     "max_tools": "a number above 0, or None",
     "handoffs": "a list of agents",
-    "output_type": "a type, such as int, list[str] or a class",
     "skills": "a list of Skill",
     "deps_type": "a type",
 }

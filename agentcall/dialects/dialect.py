@@ -30,6 +30,9 @@ JSONObject: TypeAlias = dict[str, JSON]
 ToolChoice: TypeAlias = Literal["auto", "none", "required"] | str
 """Whether the model may, may not or must call tools, or the name of the tool that it must call."""
 
+AnswerMode: TypeAlias = Literal["auto", "schema", "prompt"]
+"""Whether a typed answer is constrained by the server: where it can, always, or never."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptSpec:
@@ -48,6 +51,7 @@ class PromptSpec:
     final: tuple[str, ...] = ()
     withheld: frozenset[str] = frozenset()
     may_answer: bool = True
+    answer_mode: AnswerMode = "prompt"
 
 
 @dataclass(frozen=True, slots=True)

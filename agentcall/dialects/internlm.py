@@ -27,7 +27,12 @@ from agentcall.dialects.dialect import (
     RequestPrelude,
     ToolChoice,
 )
-from agentcall.dialects.native import NativeReader, append_answer_format, append_tool_choice
+from agentcall.dialects.native import (
+    NativeReader,
+    append_answer_format,
+    append_tool_choice,
+    constrain_answer,
+)
 from agentcall.dialects.prompt_safety import (
     escape_special_tokens,
     render_result_text,
@@ -79,7 +84,8 @@ class InternLMDialect:
             functions = [tool.definition["function"] for tool in prompt.tools]
             encoded = json.dumps(functions, ensure_ascii=False)
             messages.append({**self.plugin, "content": escape_special_tokens(encoded)})
-        return RequestPrelude(tuple(messages), _RAW_MODE_FIELDS)
+        fields = {**_RAW_MODE_FIELDS, **constrain_answer(prompt, tool_choice)}
+        return RequestPrelude(tuple(messages), fields)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
         """Render a message: calls as text, results as messages of the environment."""

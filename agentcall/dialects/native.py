@@ -20,6 +20,7 @@ from agentcall.dialects.answer_parts import (
     ToolCallDelta,
     ToolCallPart,
 )
+from agentcall.dialects.answer_schema import create_response_format, is_answer_constrained
 from agentcall.dialects.assembly import assemble_calls
 from agentcall.dialects.dialect import (
     DialectReader,
@@ -61,6 +62,13 @@ def append_answer_format(prompt: PromptSpec) -> str:
     return f"{prompt.instructions}\n\n{notice}" if prompt.instructions else notice
 
 
+def constrain_answer(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject:
+    """Return the field that holds a typed answer to its schema; none if a tool may be called."""
+    if prompt.answer_schema is None or not is_answer_constrained(prompt, tool_choice):
+        return {}
+    return {"response_format": create_response_format(prompt.answer_schema)}
+
+
 def append_tool_choice(text: str, prompt: PromptSpec, tool_choice: ToolChoice) -> str:
     """Append which tool the model has to call, for a server that cannot be told in a field."""
     if tool_choice in ("auto", "none") or not prompt.tools:
@@ -91,6 +99,7 @@ class NativeDialect:
                 fields["tool_choice"] = tool_choice
             elif tool_choice != "auto":
                 fields["tool_choice"] = {"type": "function", "function": {"name": tool_choice}}
+        fields.update(constrain_answer(prompt, tool_choice))
         instructions = append_answer_format(prompt)
         system: list[JSONObject] = [system_to_json(instructions)] if instructions else []
         return RequestPrelude(tuple(system), fields)

@@ -61,7 +61,6 @@ from agentcall.messages import (
 )
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.history import read_history
-from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.overrides import restore_overrides
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
@@ -689,10 +688,10 @@ def _continue_with(
 def _restore_output(agent: Agent[Any, Any], result: AnyResult) -> AnyResult:
     """Return the result with an output of the agent's type, if the value fits."""
     output = agent.spec.output
-    if output.schema is None or isinstance(result.answer, MissingOutput):
+    if output.is_plain_text or isinstance(result.answer, MissingOutput):
         return result
-    value = output.parse(encode_json(to_json_value(result.answer)).decode())
-    return result if isinstance(value, InvalidOutput) else replace(result, answer=value)
+    value = output.load(encode_json(to_json_value(result.answer)).decode())
+    return replace(result, answer=value)
 
 
 def _make_title(message: Message) -> str:

@@ -29,6 +29,7 @@ from time import monotonic
 from typing import TypeAlias, cast
 
 import agentcall.models.wire_messages as wire
+from agentcall.dialects.answer_schema import ANSWER_NAME
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import ContextOverflow, ModelRefused, RateLimited, ServerFailed
 from agentcall.messages import JSON
@@ -123,6 +124,8 @@ def _rename_field(old: str, new: str) -> Callable[[RequestBody], RequestBody]:
 
 def _request_json_object(body: RequestBody) -> RequestBody:
     match body.get("response_format"):
+        case {"json_schema": {"name": "answer", "schema": {"type": other}}} if other != "object":
+            return body  # the model could not write its answer at all
         case {"type": "json_schema"}:
             return {**body, "response_format": {"type": "json_object"}}
         case _:
@@ -138,6 +141,36 @@ def _send_thinking_as_effort(body: RequestBody) -> RequestBody:
             return body
     rest = {key: value for key, value in body.items() if key != "chat_template_kwargs"}
     return {"reasoning_effort": "medium" if thinks else "none", **rest}
+
+
+def _wrap_answer(body: RequestBody) -> RequestBody:
+    """Ask for an object with the answer, if the answer itself is not an object."""
+    response_format = body.get("response_format")
+    match response_format:
+        case {"json_schema": {"name": "answer", "schema": dict(schema)} as form}:
+            if schema.get("type") == "object":
+                return body
+        case _:
+            return body
+    wrapped: dict[str, JSON] = {
+        "type": "object",
+        "properties": {ANSWER_NAME: {key: schema[key] for key in schema if key != "$defs"}},
+        "required": [ANSWER_NAME],
+        "additionalProperties": False,
+    }
+    if "$defs" in schema:
+        wrapped["$defs"] = schema["$defs"]
+    named: dict[str, JSON] = {**cast("RequestBody", form), "schema": wrapped}
+    return {**body, "response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def _drop_answer_format(body: RequestBody) -> RequestBody:
+    """Leave out that the answer is held to its type; a dialect's own format is left as it is."""
+    match body.get("response_format"):
+        case {"json_schema": {"name": "answer"}}:
+            return {key: value for key, value in body.items() if key != "response_format"}
+        case _:
+            return body
 
 
 def _force_stream(body: RequestBody) -> RequestBody:
@@ -325,6 +358,11 @@ NO_TOOLS = "no tools field"
 NO_SYSTEM_ROLE = "no system role"
 NO_TOOL_ROLE = "no tool role"
 NO_IMAGES = "no images"
+NO_RESPONSE_FORMAT = "no response_format"
+NO_ANSWER_FORMAT = "response_format ignored"
+JSON_OBJECT = "response_format json_object"
+UNHELD_ANSWER = frozenset({NO_RESPONSE_FORMAT, NO_ANSWER_FORMAT, JSON_OBJECT})
+"""The rows with which an answer is not held to its JSON Schema."""
 STREAM_ONLY = "streams only"
 PLAIN_ONLY = "no streams"
 
@@ -421,7 +459,16 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         _drop_tool_choice,
     ),
     Adaptation(
-        "response_format json_object",
+        "answer in an object",
+        "a JSON Schema for an answer that is not an object is sent as that of an object with it",
+        _compile(
+            r"schema (?:must|should|has to) (?:be|have)[^.]{0,40}object"
+            r"|(?:root|top[- ]?level)[^.]{0,60}(?:object|anyof|oneof)"
+        ),
+        _wrap_answer,
+    ),
+    Adaptation(
+        JSON_OBJECT,
         "a JSON Schema for the answer is not sent, only that it is JSON",
         _compile(
             r"response_format|json_schema|json schema|structured output|guided|grammar|constrained"
@@ -429,7 +476,13 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         _request_json_object,
     ),
     Adaptation(
-        "no response_format",
+        NO_ANSWER_FORMAT,
+        "the type of the answer is in the prompt only",
+        _compile(r"(?!)"),  # learned from an answer that does not fit, not from words
+        _drop_answer_format,
+    ),
+    Adaptation(
+        NO_RESPONSE_FORMAT,
         "the form of the answer is asked for in the prompt only",
         _compile(
             r"response_format|json_schema|json_object|json[ _](?:schema|mode|object)|guided|grammar"
@@ -604,7 +657,7 @@ def extract_words(text: str) -> str:
     return _TEMPLATE_EXCERPT.sub("", _JINJA_ERROR.sub("", text)) or text
 
 
-_LOOSE_ROWS = ("response_format json_object", "no response_format", "reasoning sent back")
+_LOOSE_ROWS = (JSON_OBJECT, NO_RESPONSE_FORMAT, "reasoning sent back")
 _CERTAIN_PATTERNS = tuple(
     row.pattern for row in ADAPTATIONS if not row.is_fallback and row.name not in _LOOSE_ROWS
 )
@@ -735,7 +788,7 @@ class LearnedAdaptations:
             ):
                 continue
             known = next((item for item in self.active if item.name == row.name), None)
-            return known or self._add(row, refused)
+            return known or self._add(row, refused.status, extract_words(refused.body))
         return None
 
     def _may_guess(
@@ -751,10 +804,16 @@ class LearnedAdaptations:
         has_results = NO_TOOL_ROLE in used or wire.has_tool_messages(body.get("messages"))
         return not (self.accepts_tools or has_results) and status != 500
 
-    def _add(self, row: Adaptation, refused: ModelRefused) -> LearnedAdaptation:
-        words = " ".join(extract_words(refused.body).split())
+    def learn_ignored_format(self, answer: str) -> None:
+        """Note that the server has not held an answer to its JSON Schema."""
+        if not any(item.name in UNHELD_ANSWER for item in self.active):
+            row = next(row for row in ADAPTATIONS if row.name == NO_ANSWER_FORMAT)
+            self._add(row, 200, answer)
+
+    def _add(self, row: Adaptation, status: int, text: str) -> LearnedAdaptation:
+        words = " ".join(text.split())
         shown = words if len(words) <= _WORDS_LENGTH else words[:_WORDS_LENGTH] + "..."
-        learned = LearnedAdaptation(row, refused.status, shown, self._clock())
+        learned = LearnedAdaptation(row, status, shown, self._clock())
         self._learned = tuple(
             sorted((*self.active, learned), key=lambda item: item.adaptation.stage)
         )

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import orjson
 
+from agentcall.dialects.answer_schema import is_answer_constrained
 from agentcall.dialects.dialect import (
     Dialect,
     DialectReader,
@@ -62,12 +63,14 @@ from agentcall.models.adaptations import (
     NO_TOOLS,
     PLAIN_ONLY,
     STREAM_ONLY,
+    UNHELD_ANSWER,
     LearnedAdaptation,
     LearnedAdaptations,
     RequestBody,
     apply_adaptations,
     get_learned,
 )
+from agentcall.models.answer_check import AnswerCheck
 from agentcall.models.capabilities import DialectChoice, choose_without_tools
 from agentcall.models.errors import UnparsedAnswer, is_model_gone, mask_secrets
 from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
@@ -185,12 +188,14 @@ class ChatClient:
             if not attempt.choice.accepts_images:
                 _require_no_image_in_question(attempt.choice.model, request)
             yield attempt.create_start()
+            check = self._create_check(attempt)
             try:
                 if attempt.request.stream and attempt.choice.can_stream:
-                    async for part in self._request_stream(transport, attempt):
+                    stream = self._request_stream(transport, attempt)
+                    async for part in _observe_stream(stream, check):
                         has_answered = True
                         yield part
-                    target.knowledge.note_accepted(request.prompt)
+                    _note_answer(attempt, check)
                     return
                 parts = await self._request_whole(transport, attempt)
                 break
@@ -202,9 +207,19 @@ class ChatClient:
                     raise failure from error.__cause__
                 attempts.append(attempt)
                 target = await self._recover(failure, attempts, transport)
-        target.knowledge.note_accepted(request.prompt)
+        _note_answer(attempt, check, parts)
         for part in parts:
             yield part
+
+    def _create_check(self, attempt: _Attempt) -> AnswerCheck | None:
+        """Return what observes an answer that the server may hold to its type; None otherwise."""
+        prompt = attempt.request.prompt
+        if prompt.answer_schema is None or prompt.answer_mode != "auto":
+            return None
+        if attempt.choice.dialect.name == "constrained" or attempt.is_unheld:
+            return None
+        is_asked = is_answer_constrained(prompt, self._encoder.choose_tools(attempt.request))
+        return AnswerCheck(prompt.answer_schema) if is_asked else None
 
     async def _recover(
         self, refused: ModelRefused, attempts: Sequence[_Attempt], transport: ChatTransport
@@ -215,7 +230,9 @@ class ChatClient:
         """
         last = attempts[-1]
         choice, knowledge, _ = last.target
-        excluded = (NO_IMAGES,) if _asks_about_image(last.request) else ()
+        excluded: tuple[str, ...] = (NO_IMAGES,) if _asks_about_image(last.request) else ()
+        if last.request.prompt.answer_mode == "schema":
+            excluded = (*excluded, *UNHELD_ANSWER)
         body = last.build_body(self._encoder)
         lesson = knowledge.learn(refused, body, last.learned, excluded)
         if lesson is not None and all(lesson is not attempt.lesson for attempt in attempts):
@@ -350,9 +367,18 @@ class _Attempt:
         self.request = request
         self.learned = target.knowledge.active
         self.lesson: LearnedAdaptation | None = None
+        if self.learned and request.prompt.answer_mode == "schema":
+            self.learned = tuple(each for each in self.learned if each.name not in UNHELD_ANSWER)
         if self.learned:
             self.choice = _adapt_choice(target.choice, self.learned)
             self.request = _adapt_stream(request, self.learned)
+            if request.holds_answer and self.is_unheld:
+                self.request = replace(self.request, holds_answer=False)
+
+    @property
+    def is_unheld(self) -> bool:
+        """Whether the server is known not to hold an answer to its JSON Schema."""
+        return any(each.name in UNHELD_ANSWER for each in self.learned)
 
     def create_start(self) -> ResponseStart:
         """Return the first part of an answer."""
@@ -555,7 +581,7 @@ class RequestEncoder:
         self, model: str, dialect: Dialect, request: ModelRequest
     ) -> tuple[bytes, bytes]:
         """Return the fields before the messages, and the messages that the dialect begins with."""
-        tool_choice = self._choose_tools(request)
+        tool_choice = self.choose_tools(request)
         key = (model, dialect, request.prompt, tool_choice, request.stream, request.settings)
         head = self._heads.get(key)
         if head is None:
@@ -566,7 +592,10 @@ class RequestEncoder:
                 self._heads.popitem(last=False)
         return head
 
-    def _choose_tools(self, request: ModelRequest) -> ToolChoice:
+    def choose_tools(self, request: ModelRequest) -> ToolChoice:
+        """Return whether the model may call tools."""
+        if request.holds_answer:
+            return "none"
         if self._settings.tool_choice is None:
             return request.tool_choice or "auto"
         return _merge_tool_choice(self._settings.tool_choice, request)
@@ -575,7 +604,7 @@ class RequestEncoder:
         self, model: str, dialect: Dialect, request: ModelRequest
     ) -> tuple[JSONObject, WireMessages]:
         """Return the fields before the messages, and the messages that the dialect begins with."""
-        tool_choice, settings = self._choose_tools(request), request.settings
+        tool_choice, settings = self.choose_tools(request), request.settings
         _check_tool_choice(tool_choice, request.prompt)
         prelude = dialect.create_prelude(request.prompt, tool_choice)
         merged = self._settings if settings is None else self._settings.merge(settings)
@@ -586,6 +615,27 @@ class RequestEncoder:
             fields["stream"] = True
             fields["stream_options"] = {"include_usage": True}
         return fields, list(prelude.messages)
+
+
+def _observe_stream(
+    stream: AsyncIterator[ResponseEvent], check: AnswerCheck | None
+) -> AsyncIterator[ResponseEvent]:
+    return stream if check is None else check.observe_stream(stream)
+
+
+def _note_answer(
+    attempt: _Attempt, check: AnswerCheck | None, parts: Sequence[ResponseEvent] = ()
+) -> None:
+    """Note what the server has accepted, and whether it has held the answer to its type."""
+    knowledge = attempt.target.knowledge
+    knowledge.note_accepted(attempt.request.prompt)
+    if check is None:
+        return
+    for part in parts:
+        check.observe(part)
+    violation = check.find_violation()
+    if violation is not None:
+        knowledge.learn_ignored_format(violation)
 
 
 def _get_image_renderer(dialect: Dialect, *, with_images: bool) -> RenderMessage:

@@ -21,6 +21,8 @@ class ModelRequest:
     stream: asks for text as it arrives; a model that cannot stream answers in one piece.
     settings: those of the agent and the run, which replace the model's own, one by one. Their
         `tool_choice` is in `tool_choice` already.
+    holds_answer: the next answer has to be of the prompt's type: where the server can hold the
+        model to it, no tool is offered.
     """
 
     transcript: Transcript
@@ -28,6 +30,7 @@ class ModelRequest:
     tool_choice: ToolChoice | None = "auto"
     stream: bool = False
     settings: ModelSettings | None = None
+    holds_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from typing_extensions import is_typeddict
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, ToolCall, ToolResult, encode_json
+from agentcall.runtime.output import OutputParser
 from agentcall.tools.tool import Tool, get_tool_name
 
 _SCALARS = (str, int, float, bool)
@@ -57,12 +58,19 @@ class CallRules:
 
     tools: by name. final: the tools that end a run, by name. required: the names of the tools that
     have to succeed before an answer. conditional: the tools that are offered on a condition.
+    accepts_text: whether an answer in words ends a run as well as a final tool does.
     """
 
     tools: Mapping[str, Tool]
     final: Mapping[str, FinalTool] = field(default_factory=dict[str, FinalTool])
     required: Sequence[str] = ()
     conditional: Sequence[Tool] = ()
+    accepts_text: bool = False
+
+    @property
+    def ends_by_call(self) -> bool:
+        """Whether nothing but the call of a final tool ends a run."""
+        return bool(self.final) and not self.accepts_text
 
     def list_missing(self, name: str, record: CallRecord) -> list[str]:
         """Return what has to succeed before a call of this tool, in order."""
@@ -137,7 +145,7 @@ class CallRecord:
 
 
 def build_call_rules(
-    tools: Mapping[str, Tool], required: Sequence[str], output_type: object
+    tools: Mapping[str, Tool], required: Sequence[str], output_type: object, output: OutputParser
 ) -> CallRules:
     """Return the rules for these tools.
 
@@ -152,11 +160,16 @@ def build_call_rules(
             f"({', '.join(name for name in final if name != required_final[0])}) could never be "
             "called; leave it out of required_tools"
         )
+    own = {name for name in final if output.find_choice(name) is None}  # not output tools
     return CallRules(
         tools,
-        {name: FinalTool(name, _find_source(tool, output_type)) for name, tool in final.items()},
+        {
+            name: FinalTool(name, _find_source(tool, output_type) if name in own else "result")
+            for name, tool in final.items()
+        },
         tuple(name for name in required if name not in final),
         tuple(tool for tool in tools.values() if tool.options.offered is not None),
+        accepts_text=bool(output.tools) and output.accepts_text and not own,
     )
 
 

@@ -44,6 +44,7 @@ class RunCheckpoint:
     agent: the name of the agent that continues.
     hidden_tools: the tools that were not offered with the request.
     cuts, lengths: what the model gets of the messages (`ContextView`).
+    held: whether the next answer has to be an output, after one that was not.
     """
 
     messages: tuple[Message, ...]
@@ -58,6 +59,7 @@ class RunCheckpoint:
     hidden_tools: tuple[str, ...] = ()
     cuts: tuple[Cut, ...] = ()
     lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    held: bool = False
 
 
 class StepExecutor(Protocol):

@@ -110,14 +110,14 @@ async def execute_calls(planned: Iterable[PlannedCall], state: RunState) -> set[
     async def execute_one(item: PlannedCall) -> None:
         if not item.tool.options.delegates:
             state.results[item.call.id] = await state.steps.call_tool(
-                item, lambda: _execute_with_hooks(item, None, state)
+                item, lambda: execute_with_hooks(item, None, state)
             )
             if state.fatal_error is not None:
                 raise state.fatal_error
             return
         token = current_run.set(state)
         try:
-            state.results[item.call.id] = await _execute_with_hooks(item, None, state)
+            state.results[item.call.id] = await execute_with_hooks(item, None, state)
         except AgentRunPaused as pause:
             paused.add(item.call.id)
             state.paused_runs[item.call.id] = pause.result
@@ -173,7 +173,7 @@ def _split_batches(planned: Iterable[PlannedCall]) -> Iterable[Sequence[PlannedC
         yield batch
 
 
-async def _execute_with_hooks(item: PlannedCall, limit: int | None, state: RunState) -> ToolResult:
+async def execute_with_hooks(item: PlannedCall, limit: int | None, state: RunState) -> ToolResult:
     """Execute a call within the instrumentation of the run, and report its start and end."""
     if state.instrumentation is None:
         return await _execute_with_events(item, limit, state)

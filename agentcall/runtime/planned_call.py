@@ -1,7 +1,8 @@
-"""A tool call of a turn, with the decision about it."""
+"""A tool call of a turn with the decision about it, and the call that an answer makes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from agentcall.messages import ToolCall, ToolResult
@@ -46,6 +47,18 @@ class PlannedCall(NamedTuple):
     def key(self) -> str:
         """The idempotency key of a call that runs: `run:turn:index`."""
         return self.context.idempotency_key
+
+
+class OutputCall(NamedTuple):
+    """An answer in text that calls an output function.
+
+    load_result: returns the value of the call, given the text of its recorded result.
+    """
+
+    tool: Tool
+    values: dict[str, object]
+    arguments: str
+    load_result: Callable[[str], object]
 
 
 def refuse_call(

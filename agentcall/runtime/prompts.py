@@ -193,6 +193,26 @@ def format_invalid_output(error: object) -> str:
     )
 
 
+def format_failed_output(message: str) -> str:
+    """An answer that an output function did not accept."""
+    return f"Your answer was not accepted. {message}"
+
+
+def format_unnamed_output(names: Sequence[str]) -> str:
+    """An answer that names none of several choices, or whose arguments fit several."""
+    return (
+        f'It has to name one of {", ".join(names)}: {{"name": "{names[0]}", "arguments": {{...}}}}.'
+    )
+
+
+def format_missing_call(names: Iterable[str]) -> str:
+    """An answer in text, where the run ends with the call of an output tool."""
+    return f"Give your final answer as a call of {' or '.join(names)}, not as text."
+
+
+SEVERAL_OUTPUTS = "It has several JSON values."
+
+
 # Results that were shortened to fit the context window.
 
 

@@ -50,6 +50,7 @@ from agentcall.messages import (
     EnclosingCall,
     Message,
     ToolCall,
+    ToolResult,
     Usage,
     User,
     assess_messages,
@@ -60,16 +61,19 @@ from agentcall.messages import (
 from agentcall.models.model import Model, ModelRequest
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.agent_spec import AgentSpec
+from agentcall.runtime.call_rules import FinalTool
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.handoff import find_handoff, keep_first_handoff
 from agentcall.runtime.hooks import AgentSpan, instrument_model
 from agentcall.runtime.output import InvalidOutput
-from agentcall.runtime.planned_call import PlannedCall
+from agentcall.runtime.planned_call import OutputCall, PlannedCall
 from agentcall.runtime.prompts import (
     EMPTY_ANSWER,
     TRUNCATED_CALL,
+    UNKNOWN_OUTCOME,
     format_call_example,
     format_end_with_call,
+    format_failed_output,
     format_malformed_call,
     format_missing_steps,
 )
@@ -318,6 +322,7 @@ class AgentRun:
             state.request_choice,
             stream=state.emit is not None,
             settings=state.settings,
+            holds_answer=state.holds_answer,
         )
         key = f"{state.run_id}:{state.turns}"
         return await self._call_model(key, self._model_caller, request, state.create_checkpoint)
@@ -363,7 +368,8 @@ class AgentRun:
             reason = f"had a tool call that cannot be parsed: {turn.broken[0].reason}"
             message = self._format_malformed_call(turn.broken[0])
             return self._reject_answer(turn.text, message, reason)
-        return self._process_answer(turn)
+        result = self._process_answer(turn)
+        return await self._call_output(turn, result) if isinstance(result, OutputCall) else result
 
     # Tool calls.
 
@@ -372,6 +378,7 @@ class AgentRun:
         was_closed = state.close_reason is not None
         if not was_closed:
             state.invalid_answers = 0
+        state.holds_answer = False
         planned = TurnPlanner(state).plan_calls(turn.calls)
         if state.tool_choice != "auto":
             self._release_tool_choice(planned)
@@ -401,12 +408,16 @@ class AgentRun:
     async def _execute_calls(self, planned: Sequence[PlannedCall]) -> RunResult[Any] | None:
         """Execute calls; return a result if one waits for approval."""
         state = self._state
+        if state.spec.output.tools:
+            from agentcall.runtime.output_calls import capture_values  # late: few agents need it
+
+            planned = capture_values(planned, state)
         waiting = await execute_plan(planned, state)
         if waiting:
             pending, paused = collect_pending(waiting, state)
             why = MissingOutput("; ".join(dict.fromkeys(map(str, pending))))
             return state.build_result("approval", why, pending=pending, paused=paused)
-        if state.ends_by_call:
+        if state.spec.rules is not None and state.spec.rules.final:
             result = self._end_by_call(planned)
             if result is not None:
                 return result
@@ -424,12 +435,22 @@ class AgentRun:
             result = state.results.get(item.call.id)
             if final is None or result is None or result.is_error or result.not_called:
                 continue
-            value = state.spec.output.parse_exactly(final.read_output(item.call, result))
+            value = self._read_output(final, item.call, result)
             if isinstance(value, InvalidOutput):
                 why = f"the call of {final.name} ended the run, but its output is not of the "
                 return state.build_result("error", MissingOutput(f"{why}type: {value.reason}"))
             return state.build_result(state.close_reason or "final", value)
         return None
+
+    def _read_output(self, final: FinalTool, call: ToolCall, result: ToolResult) -> object:
+        """Return the output that a final call gave, or why it is none."""
+        output = self._state.spec.output
+        choice = output.find_choice(call.name)
+        if choice is None:
+            return output.parse_exactly(final.read_output(call, result))
+        from agentcall.runtime.output_calls import read_output
+
+        return read_output(choice, call, result, self._state)
 
     async def _hand_over(self) -> None:
         """Continue as another agent, if the last turn handed the conversation over."""
@@ -484,12 +505,14 @@ class AgentRun:
         if output.schema is not None and not text.rstrip().endswith(("}", "]", '"', "`")):
             return MissingOutput("the answer was cut")
         value = output.parse(text)
+        if isinstance(value, OutputCall):
+            return MissingOutput("nothing is called by an answer that was cut")
         return MissingOutput(value.reason) if isinstance(value, InvalidOutput) else value
 
-    def _process_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
+    def _process_answer(self, turn: ModelTurn) -> RunResult[Any] | OutputCall | None:
         if not turn.text.strip():
             return self._process_thinking(turn) or self._process_empty_answer(turn)
-        if self._state.ends_by_call:
+        if self._state.ends_by_call and not self._state.is_output(turn.text):
             return self._process_words(turn)
         missing = self._state.list_missing_steps()
         if missing or self._state.awaits_first_call:
@@ -504,7 +527,10 @@ class AgentRun:
         value = self._state.spec.output.parse(turn.text)
         if isinstance(value, InvalidOutput):
             reason = f"did not fit the output type: {value.reason}"
+            self._state.hold_next_answer()
             return self._reject_answer(turn.text, value.message, reason)
+        if isinstance(value, OutputCall):
+            return value
         self._append_answer(turn.text, thinking=turn.thinking)
         return self._state.build_result(self._state.close_reason or "final", value)
 
@@ -535,6 +561,31 @@ class AgentRun:
             state.tool_choice = "required"
         return None
 
+    async def _call_output(self, turn: ModelTurn, output: OutputCall) -> RunResult[Any] | None:
+        """Call the output function that an answer gives the arguments of."""
+        from agentcall.runtime.output_calls import call_output_function
+
+        state = self._state
+        item = TurnPlanner(state).plan_output_function(output)
+        result, name = item.result, output.tool.name
+        value: object = None
+        if item.decision == "ask":
+            self._append_answer(turn.text, thinking=turn.thinking)
+            note = f'the policy asks a person about {name}; only output_mode="tool" can wait'
+            return state.build_result("error", MissingOutput(note))
+        if item.decision == "run":
+            result, value = await call_output_function(item, output, state)
+        if result is not None and result.is_error:
+            if result.text == UNKNOWN_OUTCOME:
+                self._append_answer(turn.text, thinking=turn.thinking)
+                note = f"{name} was interrupted and not called again; its outcome is unknown"
+                return state.build_result("error", MissingOutput(note))
+            state.hold_next_answer()
+            message = format_failed_output(result.text)
+            return self._reject_answer(turn.text, message, f"failed in {name}: {result.text}")
+        self._append_answer(turn.text, thinking=turn.thinking)
+        return state.build_result(state.close_reason or "final", value)
+
     def _process_thinking(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Take the thinking as the answer if the model has given no other one before.
 
@@ -546,7 +597,7 @@ class AgentRun:
         if state.list_missing_steps() or state.ends_by_call:
             return None
         value = state.spec.output.parse(turn.thinking.strip())
-        if isinstance(value, InvalidOutput):
+        if isinstance(value, (InvalidOutput, OutputCall)):
             return None
         state.emit_event(TextDelta(turn.thinking))
         self._append_answer(turn.thinking)

@@ -55,6 +55,7 @@ from agentcall.runtime.context_meter import (
 from agentcall.runtime.context_trimming import ContextView
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
+from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.prompts import (
     FINAL_ANSWER,
     append_final_notice,
@@ -225,6 +226,7 @@ class RunState:
         self.call_ids = {call.id for m in messages if isinstance(m, Assistant) for call in m.calls}
         self.failures: Counter[str] = Counter()  # in a row, by tool
         self.loop_guard = LoopGuard()
+        self.output_values: dict[str, object] = {}  # by the id of the call that returned it
         self.paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
         self.is_restoring = False  # until the calls of the interrupted turn are planned
         self.tool_errors: list[ToolFailure] = []
@@ -251,6 +253,7 @@ class RunState:
         self.is_tainted = is_tainted(messages)
         self.turns = run_input.turns
         self.invalid_answers = 0  # in a row
+        self.holds_answer = False  # whether the next answer has to be an output
         self._prompt_meter = PromptMeter()
         # What `AgentSpec.rules` are about; None while no agent of the run has any.
         self.call_record: CallRecord | None = None
@@ -268,6 +271,8 @@ class RunState:
             self.tool_choice = spec.first_tool
         parent = self.input.parent
         self.path: str = spec.name if parent is None else f"{parent.path}/{spec.name}"
+        if spec.output.tools and self.tool_choice is None and self._has_only_output_tools(spec):
+            self.tool_choice = "required"
         self.prompt = spec.prompt
         self.tools: Mapping[str, Tool] = spec.registry.by_name
         self._tool_selection = None
@@ -286,6 +291,10 @@ class RunState:
         self._prompt_meter.reset()  # prompts of two agents cannot be compared
         self._has_fetched_window = False
         self._set_window(spec.limits.context)
+
+    def _has_only_output_tools(self, spec: AgentSpec) -> bool:
+        """Whether the model can do nothing but call an output tool."""
+        return len(spec.prompt.tools) == len(spec.output.tools) and not spec.output.accepts_text
 
     def create_context(self) -> RunContext[Any]:  # Any: the user's own type
         """Return the context of a function of the user that is not a tool."""
@@ -308,7 +317,7 @@ class RunState:
                 raise UsageError(f"the instructions of {name} returned {text!r:.100}, not a text")
             texts.append(text)
         text, rules = "\n\n".join(filter(None, texts)), self.spec.rules
-        if rules is not None and rules.final:
+        if rules is not None and rules.ends_by_call:
             text = append_final_notice(text, rules.final)
         self.prompt = replace(self.prompt, instructions=text)
         self._set_window(self.window)
@@ -351,6 +360,7 @@ class RunState:
             hidden_tools=tuple(self._hidden),
             cuts=self.view.cuts,
             lengths=self.view.lengths,
+            held=self.holds_answer,
         )
 
     def restore(self, checkpoint: RunCheckpoint) -> None:
@@ -359,6 +369,7 @@ class RunState:
         if checkpoint.cuts or checkpoint.lengths:
             self.view = ContextView(checkpoint.cuts, checkpoint.lengths)
             self._show(checkpoint.messages)
+        self.holds_answer = checkpoint.held
         for _ in range(checkpoint.trims):
             self.trim()
         self.close_reason = checkpoint.close_reason
@@ -400,6 +411,8 @@ class RunState:
             return self.tool_choice
         if not self.final_offers:
             return "none"
+        if self.spec.output.accepts_text and self.spec.output.tools:
+            return "auto"
         return self.final_offers[0] if len(self.final_offers) == 1 else "required"
 
     @property
@@ -417,7 +430,7 @@ class RunState:
         if self.final_offers:
             left_out = left_out.union(rules.tools, self.tools).difference(self.final_offers)
         withheld = rules.find_withheld(record)
-        may_answer = not (rules.final or rules.list_missing_for_answer(record))
+        may_answer = not (rules.ends_by_call or rules.list_missing_for_answer(record))
         key = (self.prompt, left_out, withheld, may_answer)
         if key != self._ruled_prompt[0]:
             prompt = replace(
@@ -681,7 +694,19 @@ class RunState:
     @property
     def ends_by_call(self) -> bool:
         """Whether the call of a tool ends the run, and an answer in words does not."""
-        return self.spec.rules is not None and bool(self.spec.rules.final)
+        return self.spec.rules is not None and self.spec.rules.ends_by_call
+
+    def is_output(self, text: str) -> bool:
+        """Whether an answer in words is an output although the call of an output tool ends the run.
+
+        A model may write what it was to call.
+        """
+        output = self.spec.output
+        return bool(output.tools) and not isinstance(output.parse(text), InvalidOutput)
+
+    def hold_next_answer(self) -> None:
+        """Have the server hold the next answer to the output type: the last one was not of it."""
+        self.holds_answer = self.spec.output.mode in ("auto", "schema")
 
     def list_missing_steps(self) -> list[str]:
         """Return the names of the required tools that have not been called with success.

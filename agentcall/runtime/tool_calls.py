@@ -46,7 +46,7 @@ from agentcall.result import PausedAgentCall, PendingCall
 from agentcall.runtime.checkpoint import INTERRUPTED, RecordedCall, create_unknown_result
 from agentcall.runtime.executor import execute_calls
 from agentcall.runtime.loop_guard import MAX_SAME_ERRORS, call_fingerprint
-from agentcall.runtime.planned_call import PlannedCall, refuse_call
+from agentcall.runtime.planned_call import OutputCall, PlannedCall, refuse_call
 from agentcall.runtime.prompts import (
     DUPLICATE_PENDING,
     TOOL_CHANGED,
@@ -195,6 +195,8 @@ class TurnPlanner:
     ) -> PlannedCall:
         """Decide about a new, valid call by the limits, the policy and the approvals."""
         state = self._state
+        if state.spec.output.tools and state.spec.output.find_choice(call.name) is not None:
+            return self._decide_output_call(call, repaired, fingerprint, index)
         max_calls = state.spec.limits.calls_per_turn
         if max_calls is not None and index >= max_calls:
             return refuse_call(call, format_too_many_calls(max_calls))
@@ -260,6 +262,35 @@ class TurnPlanner:
             ids += [item.call.id for item in planned if item.decision == "run"]
         item = self._decide(call, repaired, fingerprint, index)
         return item if item.decision == "refuse" else item._replace(follows=tuple(ids))
+
+    def _decide_output_call(
+        self, call: ToolCall, repaired: RepairedCall, fingerprint: str, index: int
+    ) -> PlannedCall:
+        """Decide about a call that ends the run: no limit counts it, and a type does nothing."""
+        item = self._plan_run(call, repaired, fingerprint, index)
+        choice = self._state.spec.output.find_choice(call.name)
+        if choice is None or choice.function is None:
+            return item
+        decision = self._evaluate_policy(item)
+        if isinstance(decision, Deny):
+            message = format_policy_denial(decision.reason)
+            return refuse_call(call, message, fingerprint=fingerprint, is_invalid=True)
+        if isinstance(decision, Ask) and not self._is_approved(call, tainted=item.context.tainted):
+            return self._ask(call, decision.reason, fingerprint)
+        return item
+
+    def plan_output_function(self, output: OutputCall) -> PlannedCall:
+        """Plan the call of an output function by an answer in text."""
+        tool = output.tool
+        call = ToolCall(self._assign_id("", 0), tool.name, output.arguments)
+        repaired = RepairedCall(tool, output.arguments, output.values)
+        item = self._plan_run(call, repaired, "", 0)
+        decision = self._evaluate_policy(item)
+        if isinstance(decision, Deny):
+            return refuse_call(call, format_policy_denial(decision.reason), is_invalid=True)
+        if isinstance(decision, Ask):
+            return PlannedCall(call, "ask", reason=decision.reason)
+        return item
 
     def _plan_pending_call(self, pending: PendingCall, index: int) -> PlannedCall:
         """Apply a person's decision to a call that waited."""

@@ -6,9 +6,11 @@ recursive.
 """
 
 from agentcall.errors import ArgumentProblem
+from agentcall.tools.schema._definitions import merge_definitions
 from agentcall.tools.schema.errors import format_shape
 from agentcall.tools.schema.function import FunctionSchema, function_schema, input_schema
 from agentcall.tools.schema.json_schema import ExternalSchema
+from agentcall.tools.schema.signature import read_return_type
 from agentcall.tools.schema.types import TypeSchema, type_schema
 
 __all__ = [
@@ -19,5 +21,7 @@ __all__ = [
     "format_shape",
     "function_schema",
     "input_schema",
+    "merge_definitions",
+    "read_return_type",
     "type_schema",
 ]

@@ -126,6 +126,15 @@ class FunctionSchema:
         return next((p.annotation for p in annotated), None)
 
     @property
+    def model_parameters(self) -> Mapping[str, object]:
+        """The types of the parameters that the model fills, by name."""
+        return {
+            parameter.name: parameter.annotation
+            for parameter in self._signature.parameters
+            if parameter.name != self.context_parameter
+        }
+
+    @property
     def _reserved_names(self) -> frozenset[str]:
         """Names that `**kwargs` may not contain, since the call has them already."""
         names = {argument.parameter.name for argument in self._arguments}

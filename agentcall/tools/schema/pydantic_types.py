@@ -26,7 +26,7 @@ from pydantic_core import (
 )
 from typing_extensions import TypedDict
 
-from agentcall.errors import ArgumentProblem
+from agentcall.errors import ArgumentProblem, ModelRetry
 from agentcall.messages import JSON
 from agentcall.tools.schema._definitions import REF_PREFIX, Schema, is_list, is_schema
 from agentcall.tools.schema.annotations import rewrite_annotation
@@ -68,6 +68,9 @@ class PydanticAdapter:
             return self._adapter.validate_json(text)[_ITEM]
         except ValidationError as error:
             raise TypeMismatch(_convert_validation_error(error, path, value, schema)) from error
+        except ModelRetry as retry:  # of a validator of the type's own
+            problem = ArgumentProblem(path, value, f"something else: {retry}")
+            raise TypeMismatch([problem]) from retry
 
     def make_default(self) -> object:
         """Create the default that the type itself defines."""

@@ -144,6 +144,16 @@ def _read_parameters(function: AnyCallable, bare: CallableSignature) -> list[Par
         raise bare.make_error(None, reason) from error
 
 
+def read_return_type(function: AnyCallable) -> object:
+    """Return the resolved type that a callable returns; Any if it does not say."""
+    plain, _ = _unwrap_callable(function)
+    annotation = getattr(plain, "__annotations__", {}).get("return", Any)
+    try:
+        return _resolve_type(annotation, _build_scope(plain))
+    except Exception:  # a name that cannot be resolved
+        return Any
+
+
 def _build_scope(plain: AnyCallable) -> Scope:
     """Return the names that an annotation in text may use at its place of definition.
 
