@@ -840,24 +840,17 @@ class Agent(Generic[Output, Deps]):
     def _bind_rules(self, spec: AgentSpec) -> AgentSpec:
         """Return the spec with what its tools declare about a run. Raises UsageError."""
         if not spec.required_tools and not any(tool.options.has_rules for tool in spec.registry):
-            if spec.rules is None:
-                return spec
-            prompt = replace(spec.prompt, instructions=self._instructions_text)
-            return replace(spec, rules=None, prompt=prompt)
+            return spec if spec.rules is None else replace(spec, rules=None)
         known = {*self.registry.names, *(tool.name for tool in self._output.tools)}
         for tool in spec.registry:
             if tool.options.final and tool.name not in known:
                 raise UsageError(f"{tool.name} of a skill is final; make it a tool of the agent")
         from agentcall.runtime.call_rules import build_call_rules  # late, as few agents have any
-        from agentcall.runtime.prompts import append_final_notice
 
         rules = build_call_rules(
             spec.registry.by_name, spec.required_tools, self.output_type, spec.output
         )
-        instructions = self._instructions_text
-        if rules.ends_by_call:
-            instructions = append_final_notice(instructions, rules.final)
-        return replace(spec, rules=rules, prompt=replace(spec.prompt, instructions=instructions))
+        return replace(spec, rules=rules)
 
     async def _run(self, run_input: RunInput, session: Session | None) -> RunResult[Output]:
         from agentcall.runtime.runner import run_agent

@@ -217,11 +217,29 @@ class IsolatedToolFailed(AgentCallError):
     """An isolated tool raised an exception, or its process ended without a result.
 
     The message has the type and the text of the exception; `__cause__` has its traceback.
+
+    retry: whether the failure may pass, such as a lost connection.
     """
+
+    retry: bool = False
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
 
 
 class ToolError(AgentCallError):
-    """A tool failed; the model reads the message."""
+    """A tool failed; the model reads the message.
+
+    retry: the failure may pass, and the same call may be made again: by `@tool(attempts=)`, and by
+        the model, which is told so.
+    """
+
+    retry: bool = False  # also in a subclass that does not call this constructor
+
+    def __init__(self, *args: object, retry: bool = False) -> None:
+        super().__init__(*args)
+        self.retry = retry
 
 
 class ModelRetry(ToolError):

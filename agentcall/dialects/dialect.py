@@ -104,6 +104,10 @@ It returns the conversation that the next answer is written in, if that is anoth
 """
 
 
+ENDING_BY_CALL = "ending_by_call"
+"""A dialect's optional attribute: the dialect for a run that ends with a call, if it is another."""
+
+
 _DIALECT_LOCATIONS = {
     "native": "native:NATIVE",
     "internlm": "internlm:INTERNLM",

@@ -51,14 +51,20 @@ from agentcall.messages import (
 
 
 def append_answer_format(prompt: PromptSpec) -> str:
-    """Append the JSON Schema of a typed answer to the instructions."""
-    if prompt.answer_schema is None:
+    """Append how the run ends: with a call, or with an answer that matches a JSON Schema."""
+    if prompt.final:
+        notice = (
+            f"The task ends with a call of {' or '.join(prompt.final)}: make it as the last step, "
+            "when nothing else is left to do. An answer in words does not end it."
+        )
+    elif prompt.answer_schema is None:
         return prompt.instructions
-    schema = json.dumps(prompt.answer_schema, ensure_ascii=False)
-    notice = (
-        "When you give your final answer, write only one JSON value, without any other text, "
-        f"that matches this JSON Schema:\n{schema}"
-    )
+    else:
+        schema = json.dumps(prompt.answer_schema, ensure_ascii=False)
+        notice = (
+            "When you give your final answer, write only one JSON value, without any other text, "
+            f"that matches this JSON Schema:\n{schema}"
+        )
     return f"{prompt.instructions}\n\n{notice}" if prompt.instructions else notice
 
 

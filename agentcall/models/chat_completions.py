@@ -37,6 +37,7 @@ import orjson
 
 from agentcall.dialects.answer_schema import is_answer_constrained
 from agentcall.dialects.dialect import (
+    ENDING_BY_CALL,
     Dialect,
     DialectReader,
     JSONObject,
@@ -307,9 +308,12 @@ class ChatClient:
 
     def _encode(self, attempt: _Attempt) -> bytes:
         choice = attempt.choice
+        dialect = choice.dialect
+        if attempt.request.prompt.final:
+            dialect = getattr(dialect, ENDING_BY_CALL, dialect)
         return self._encoder.encode(
             choice.model,
-            choice.dialect,
+            dialect,
             attempt.request,
             attempt.learned,
             with_images=choice.accepts_images,

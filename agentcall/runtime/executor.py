@@ -246,11 +246,12 @@ async def execute_once(
     enclosing_call.set(enclosing)
     started_at = perf_counter()
     try:
-        if tool.options.isolated:
-            output = await call_in_process(tool, item.call.arguments, context, limit)
+        if tool.options.attempts == 1:
+            output = await _invoke(item, limit)
         else:
-            output = await _invoke_with_timeout(item)
-            output = output._replace(text=truncate_text(output.text, limit))
+            from agentcall.tools.retry import call_with_retries  # late, as few tools have attempts
+
+            output = await call_with_retries(lambda: _invoke(item, limit), tool.options.attempts)
     finally:
         # Not reset(token): a coroutine that the interpreter closes at its end runs in another
         # context, where the token is invalid.
@@ -286,6 +287,14 @@ def _is_untrusted(item: PlannedCall, output: ToolOutput, enclosing: EnclosingCal
         # The error of a tool that may return untrusted content may quote it.
         return untrusted or tool.is_untrusted_source
     return untrusted
+
+
+async def _invoke(item: PlannedCall, limit: int | None) -> ToolOutput:
+    """Call the tool once, where it runs."""
+    if item.tool.options.isolated:
+        return await call_in_process(item.tool, item.call.arguments, item.context, limit)
+    output = await _invoke_with_timeout(item)
+    return output._replace(text=truncate_text(output.text, limit))
 
 
 async def _invoke_with_timeout(item: PlannedCall) -> ToolOutput:

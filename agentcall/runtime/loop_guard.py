@@ -9,7 +9,8 @@ Rules, over the turns with at least one executed call, in order:
    nothing but repetitions closes the tools: the model is asked for its final answer.
 4. So does the same error in `MAX_SAME_ERRORS` turns, or in as many as the tool's own retries allow,
    if no call succeeded in between.
-5. A call that failed may be made again: rule 4 limits it.
+5. A call that failed may be made again: rule 4 limits it. So may one whose result only says that
+   it failed for now and should be tried again, until it was made `MAX_SAME_ERRORS` times.
 6. A call of a tool that declares `polling` is never a repetition, and between two equal calls it
    counts as another call.
 """
@@ -42,6 +43,8 @@ class LoopGuard:
     def find_repetitions(self, fingerprints: Set[str]) -> Set[str]:
         """Return the calls of a turn that are repetitions."""
         found = {each for each in fingerprints if self._is_repetition(each, fingerprints)}
+        if found:
+            found = {each for each in found if not self._may_pass(each)}
         if fingerprints:
             self._repeated_turns = self._repeated_turns + 1 if found == fingerprints else 0
         return found
@@ -69,6 +72,14 @@ class LoopGuard:
         before = self._errors if all_failed else {}
         self._errors = {error: before.get(error, 0) + 1 for error in errors}
         return any(self._errors[error] >= limit for error, limit in errors.items())
+
+    def _may_pass(self, fingerprint: str) -> bool:
+        """Whether the last result of a call says that it failed for now, and it was made rarely."""
+        from agentcall.tools.retry import says_try_again  # late, as few calls are repeated
+
+        text = self.get_last_text(fingerprint)
+        made = sum(turn.get(fingerprint) == text for turn in self._turns)
+        return made < MAX_SAME_ERRORS and says_try_again(text)
 
     def _is_repetition(self, fingerprint: str, fingerprints: Set[str]) -> bool:
         last = self._turns[-1] if self._turns else {}

@@ -168,15 +168,6 @@ def format_call_example(call: str) -> str:
     return f"Write nothing but the call, with your own values in place of these:\n{call}"
 
 
-def append_final_notice(instructions: str, final: Iterable[str]) -> str:
-    """The instructions of an agent with final tools, and how its run ends."""
-    notice = (
-        f"The task ends with a call of {' or '.join(final)}: make it as the last step, when "
-        "nothing else is left to do. An answer in words does not end it."
-    )
-    return f"{instructions}\n\n{notice}" if instructions else notice
-
-
 def format_final_call(final: Sequence[str]) -> str:
     """The tools are closed, but those that end the run."""
     return (

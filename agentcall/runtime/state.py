@@ -58,7 +58,6 @@ from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.prompts import (
     FINAL_ANSWER,
-    append_final_notice,
     format_final_call,
     format_handoff,
 )
@@ -316,9 +315,7 @@ class RunState:
                 name = self.spec.name
                 raise UsageError(f"the instructions of {name} returned {text!r:.100}, not a text")
             texts.append(text)
-        text, rules = "\n\n".join(filter(None, texts)), self.spec.rules
-        if rules is not None and rules.ends_by_call:
-            text = append_final_notice(text, rules.final)
+        text = "\n\n".join(filter(None, texts))
         self.prompt = replace(self.prompt, instructions=text)
         self._set_window(self.window)
 
@@ -435,7 +432,7 @@ class RunState:
         if key != self._ruled_prompt[0]:
             prompt = replace(
                 self.prompt,
-                final=tuple(name for name in rules.final if name not in left_out),
+                final=self._list_final_tools(),
                 withheld=withheld,
                 may_answer=may_answer or self.close_reason is not None,
             )
@@ -449,6 +446,13 @@ class RunState:
     def message_count(self) -> int:
         """The number of messages of the whole conversation."""
         return len(self.transcript) + self.view.hidden_count
+
+    def _list_final_tools(self) -> tuple[str, ...]:
+        """Return the tools of which one has to be called at the end."""
+        rules = self.spec.rules
+        if rules is None or not rules.ends_by_call:
+            return ()
+        return tuple(name for name in rules.final if name not in self._hidden)
 
     def update_offered_tools(self) -> None:
         """Offer the tools that the new messages select, if the agent selects its tools."""

@@ -520,7 +520,7 @@ def restore_turns(messages: Sequence[Message], state: RunState) -> None:
             result = results.get(call.id)
             repaired = repair_call(ToolCallPart(call.name, call.arguments), state.tools)
             fingerprint = _compute_fingerprint(repaired)
-            if result is not None and fingerprint:
+            if result is not None and fingerprint and not result.not_called:
                 texts[f"failed {fingerprint}" if result.is_error else fingerprint] = result.text
                 state.failures[call.name] = state.failures[call.name] + 1 if result.is_error else 0
         state.loop_guard.record(texts)

@@ -216,6 +216,8 @@ class Tool(Generic[P, R]):
             _check_can_isolate(function, schema)
         if options.egress:
             _check_egress(schema, options.egress)
+        if options.attempts > 1 and options.delegates:
+            raise UsageError(f"{schema.name} is an agent, which cannot have attempts=")
         if options.attempts > 1 and not (options.idempotent or options.read_only):
             raise UsageError(
                 f"{schema.name} has attempts={options.attempts}, which calls it again after a "

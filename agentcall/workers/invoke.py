@@ -130,9 +130,10 @@ def format_tool_error(tool: Tool, context: ToolContext, error: BaseException) ->
     """Return the error message that the model reads for an exception of the tool."""
     name = type(error).__name__
     message, untrusted, images, data = _read_error_message(error)
-    if isinstance(error, ModelRetry):
+    if isinstance(error, ModelRetry) or (isinstance(error, ToolError) and error.retry):
         if tool.options.retries > context.retry:
-            text = f"{message}\nPlease try again."
+            again = "try again" if isinstance(error, ModelRetry) else "make the same call again"
+            text = f"{message}\nPlease {again}."
         else:
             text = f"{message}\nDo not call {tool.name} again; answer without it."
     elif isinstance(error, ToolError) and message:

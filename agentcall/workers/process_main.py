@@ -112,9 +112,12 @@ def _handle_call(message: WorkerMessage, base_size: int) -> bytes:
 
 def _exception_to_json(error: BaseException) -> JSON:
     """Return what the parent process gets of an exception, which is text in any case."""
+    from agentcall.tools.retry import is_transient  # late, as few calls fail
+
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     return {
         "kind": type(error).__name__ if isinstance(error, ToolError) else "",
+        "retry": is_transient(error),
         "summary": serialize("".join(traceback.format_exception_only(type(error), error)).strip()),
         "traceback": serialize("".join(lines)[-_MAX_TRACEBACK:]),
     }

@@ -153,7 +153,8 @@ class WorkerTraceback(Exception):
 
 def _exception_from_json(wire: Mapping[str, JSON]) -> Exception:
     summary = str(wire["summary"])
-    error: Exception = ToolError(summary) if wire["kind"] else IsolatedToolFailed(summary)
+    kind = ToolError if wire["kind"] else IsolatedToolFailed
+    error = kind(summary, retry=wire["retry"] is True)
     error.__cause__ = WorkerTraceback(f"\n{wire['traceback']}")
     return error
 

@@ -70,6 +70,7 @@ from agentcall.messages import (
     system_to_json,
     to_json,
 )
+from agentcall.tools.retry import says_try_again
 from agentcall.tools.schema import format_shape
 from agentcall.tools.tool import Tool
 
@@ -108,6 +109,34 @@ Done. Answer the user, who said: Which moon is wider, Rhea or Titan?
 {{"answer": "5150 > 1528, so Titan is wider."}}
 {thanks}"""
 """Its tools and values are far from what users ask about, as a small model repeats the examples."""
+_FINAL_TOOLS_PROMPT = """\
+You do the user's task with tools:
+{tools}
+Reply with one JSON object, one of:
+{{"plan": "..."}}: first, all the calls that the task needs, conversions too, as Python
+{{"name": ..., "arguments": {{...}}}}: the next call of the plan
+The last call is one of {final}: it ends the task, and nothing else does.
+Facts come from tools, never from memory or from the examples.
+
+Examples with other tools, of which hand_in is the last call:
+User: How many pounds do 3 harps and 2 gongs weigh?
+{{"plan": "a = times(3, kilos_of('harp')); b = times(2, kilos_of('gong')); answer = \
+hand_in(kilos_to_pounds(plus(a, b)))"}}
+kilos_of("harp") = 37
+kilos_of("gong") = 26
+Next: times(3, 37)
+{{"name": "times", "arguments": {{"x": 3, "y": 37}}}}
+...
+kilos_to_pounds(163) = 359.4
+Next: hand_in(359.4)
+{{"name": "hand_in", "arguments": {{"result": 359.4}}}}
+User: Which moon is wider, Rhea or Titan?
+{{"plan": "a = width_of('Rhea'); b = width_of('Titan'); answer = a, b"}}
+width_of("Rhea") = 1528
+width_of("Titan") = 5150
+{done} Which moon is wider, Rhea or Titan?
+{{"name": "hand_in", "arguments": {{"result": "Titan"}}}}
+"""
 _CHAT_FORM = '{"chat": "..."}: at once, only for greetings and thanks\n'
 _GREETING_EXAMPLE = """\
 User: Hi! What can you do?
@@ -143,6 +172,11 @@ Answer what the user asks now. Say first what the results say, then what follows
 computed step by step."""
 _CHINESE_NOTICE = " 用中文回答。"
 _CORRECTION = "Read the failure: call again with a value that it allows, not the same one."
+_REPEAT = "Make the same call again."
+_OWN_REFUSAL = "Not called: "
+"""How the words of the runtime begin that say which call comes first."""
+_ANSWER_STEP = "Done. Answer the user, who said:"
+_FINAL_STEP = "Done. Now the last call, for what the user said:"
 _REPETITION = "You had called this before. Write no plan again, but the next call with its name."
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 MAX_EARLIER_MESSAGES = 4
@@ -155,6 +189,12 @@ class ConstrainedDialect:
     """The dialect that this module describes."""
 
     name: str = "constrained"
+    is_final: bool = False
+
+    @property
+    def ending_by_call(self) -> ConstrainedDialect:
+        """The dialect for a run that ends with a call: no object of it is an answer."""
+        return _ENDING_BY_CALL
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
         """Return the signatures, examples and instructions, and the turn's schema as a field."""
@@ -162,7 +202,10 @@ class ConstrainedDialect:
             system = [system_to_json(prompt.instructions)] if prompt.instructions else []
             return RequestPrelude(tuple(system))
         is_typed = prompt.answer_schema is not None
-        task = (_TOOLS_PROMPT if prompt.tools else _NO_TOOLS_PROMPT).format(
+        form = _FINAL_TOOLS_PROMPT if prompt.final else _TOOLS_PROMPT
+        task = (form if prompt.tools else _NO_TOOLS_PROMPT).format(
+            final=" or ".join(prompt.final),
+            done=_FINAL_STEP,
             tools="\n".join(map(format_signature, prompt.tools)),
             answer=format_answer_type(prompt.answer_schema),
             chat="" if is_typed else _CHAT_FORM,
@@ -185,7 +228,7 @@ class ConstrainedDialect:
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
         """Render the model's objects as written, and the results of a round as one user message."""
         if isinstance(message, ToolResult):
-            return _render_results(message, before)
+            return _render_results(message, before, _FINAL_STEP if self.is_final else _ANSWER_STEP)
         open_round: list[JSONObject] = []
         if _is_round_open(_find_round(before)):
             open_round = _create_user_message(_format_results(_find_round(before), before))
@@ -204,7 +247,7 @@ class ConstrainedDialect:
         self, prompt: PromptSpec, messages: Sequence[Message]
     ) -> tuple[PromptSpec, Sequence[Message]] | None:
         """Return the conversation for the plain answer of a plan whose calls are all made."""
-        if prompt.answer_schema is not None or not prompt.tools:
+        if prompt.answer_schema is not None or not prompt.tools or not prompt.may_answer:
             return None
         if not _is_plan_done(messages):
             return None
@@ -216,6 +259,7 @@ class ConstrainedDialect:
 
 
 CONSTRAINED = ConstrainedDialect()
+_ENDING_BY_CALL = ConstrainedDialect(is_final=True)
 
 
 # Messages of the model.
@@ -287,7 +331,9 @@ def _is_round_open(tool_round: _ToolRound) -> bool:
     return bool(answered) and any(call.id not in answered for call in tool_round.calls)
 
 
-def _render_results(message: ToolResult, before: Sequence[Message]) -> list[JSONObject]:
+def _render_results(
+    message: ToolResult, before: Sequence[Message], last_step: str
+) -> list[JSONObject]:
     """Render all results of a round with its last one, and the next step."""
     tool_round = _find_round([*before, message])
     if _is_round_open(tool_round):
@@ -296,7 +342,7 @@ def _render_results(message: ToolResult, before: Sequence[Message]) -> list[JSON
     if previous.results and not _is_round_open(previous):
         tool_round = _ToolRound(tool_round.calls, (message,))
     return _create_user_message(
-        _format_results(tool_round, before), *_format_next_step([*before, message])
+        _format_results(tool_round, before), *_format_next_step([*before, message], last_step)
     )
 
 
@@ -316,8 +362,11 @@ def _format_result(tool_round: _ToolRound, result: ToolResult) -> str:
     return f"{escape_special_tokens(call)} {sign} {render_result_text(result)}"
 
 
-def _format_next_step(messages: Sequence[Message]) -> list[str]:
-    """Return the plan's next call, or the question; nothing without a plan, or if it was left."""
+def _format_next_step(messages: Sequence[Message], last_step: str) -> list[str]:
+    """Return the plan's next call, or the question; nothing without a plan, or if it was left.
+
+    last_step: precedes the question, when nothing of the plan is left.
+    """
     start, remaining = _find_remaining(messages)
     if remaining is None or (remaining.ready_steps and remaining.has_strays):
         return []
@@ -327,10 +376,13 @@ def _format_next_step(messages: Sequence[Message]) -> list[str]:
         repeated = [_REPETITION] if _is_round_repeated(messages) else []
         return [*repeated, f"Next: {escape_special_tokens(str(step))}{note}"]
     if _has_failed_round(messages):
-        return [_CORRECTION]
+        failed = [result.text for result in _find_round(messages).results if result.is_error]
+        if any(text.startswith(_OWN_REFUSAL) for text in failed):
+            return []
+        return [_REPEAT if any(map(says_try_again, failed)) else _CORRECTION]
     question = _find_question(messages[:start])
     short = question if len(question) <= MAX_QUESTION_LENGTH else question[:MAX_QUESTION_LENGTH]
-    return [f"Done. Answer the user, who said: {short}{'...' if short != question else ''}"]
+    return [f"{last_step} {short}{'...' if short != question else ''}"]
 
 
 def _find_remaining(messages: Sequence[Message]) -> tuple[int, RemainingPlan | None]:
@@ -512,12 +564,15 @@ _DEFS = ("$defs", "definitions")
 def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject:
     """Build the schema of a turn, which holds the model to the `tool_choice`.
 
-    A tool's name leaves only a call of this tool: no plan, which may begin with another one.
+    A tool's name leaves only a call of this tool: no plan, which may begin with another one. So do
+    the rules of the run: a tool that may not be called yet is no option, and neither is an answer
+    before the calls that it needs, or where a call ends the run.
     """
     definitions: JSONObject = {}
     options: list[JSONObject] = []
     is_named = tool_choice not in ("auto", "none", "required")
     tools = [tool for tool in prompt.tools if not is_named or tool.name == tool_choice]
+    callable_tools = [tool for tool in tools if is_named or tool.name not in prompt.withheld]
     if tools and tool_choice != "none":
         if not is_named:
             plan: JSONObject = {
@@ -530,11 +585,12 @@ def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject
                 name={"const": tool.name},
                 arguments=_lift_definitions(tool.parameters, tool.name, definitions),
             )
-            for tool in tools
+            for tool in callable_tools
         ]
-    if options and tool_choice == "auto" and prompt.answer_schema is None:
+    may_answer = prompt.may_answer or tool_choice == "none"
+    if options and may_answer and tool_choice == "auto" and prompt.answer_schema is None:
         options.append(_create_object_schema(chat={"type": "string"}))
-    if tool_choice in ("auto", "none") or not options:
+    if (may_answer and tool_choice in ("auto", "none")) or not options:
         options.append(
             _create_object_schema(
                 answer=_lift_definitions(

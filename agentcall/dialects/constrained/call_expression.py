@@ -105,8 +105,18 @@ class CallPlan:
         return self.get_remaining(completed).ready_steps
 
     def get_remaining(self, completed: Iterable[CompletedStep]) -> RemainingPlan:
-        """Return what is left of the plan after the completed calls."""
-        progress = _PlanProgress(list(completed))
+        """Return what is left of the plan after the completed calls.
+
+        A call that failed and then succeeded has succeeded.
+        """
+        steps = list(completed)
+        progress = _PlanProgress(
+            [
+                done
+                for index, done in enumerate(steps)
+                if not (done.is_error and _has_succeeded(done.step, steps[index + 1 :]))
+            ]
+        )
         for call in self.calls:
             progress.add(call)
         return RemainingPlan(progress.ready_steps, progress.has_strays)
@@ -274,6 +284,10 @@ def _is_same_call(one: PlanStep, other: PlanStep) -> bool:
     return one.name == other.name and _normalize_values(one.values) == _normalize_values(
         other.values
     )
+
+
+def _has_succeeded(step: PlanStep, completed: Iterable[CompletedStep]) -> bool:
+    return any(not done.is_error and _is_same_call(done.step, step) for done in completed)
 
 
 def _normalize_values(values: Iterable[JSON]) -> list[str]:
