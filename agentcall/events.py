@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeAlias
 
 from typing_extensions import TypeVar
 
+from agentcall.display import to_single_line
 from agentcall.messages import (
     JSON,
     ToolCall,
@@ -19,6 +20,7 @@ from agentcall.messages import (
     usage_to_json,
 )
 from agentcall.result import RunResult, run_result_to_json
+from agentcall.tools.serialize import serialize, to_json_value
 
 Output = TypeVar("Output", covariant=True, default=Any)  # Any: of any agent
 
@@ -150,6 +152,18 @@ class ToolCallStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """A tool reports progress with `RunContext.emit`; `value` is any value, JSON if possible."""
+
+    call: ToolCall
+    value: object
+
+    def format(self, limit: int | None = None) -> str:
+        """Return the value as one line of at most `limit` characters."""
+        return to_single_line(serialize(self.value), limit)
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallFinished:
     """A call has ended, successfully or with an error, after `seconds`.
 
@@ -238,6 +252,7 @@ ProgressEvent: TypeAlias = (
     | ApprovalRequested
     | ToolCallRefused
     | ToolCallStarted
+    | ToolProgress
     | ToolCallFinished
     | LoopDetected
     | ContextTrimmed
@@ -258,6 +273,12 @@ def event_to_json(event: Event) -> dict[str, JSON]:
 
     It is for logs and displays: an image is only described.
     """
+    if isinstance(event, ToolProgress):
+        return {
+            "type": "ToolProgress",
+            "call": tool_call_to_json(event.call),
+            "value": to_json_value(event.value),
+        }
     fields: dict[str, JSON] = {"type": type(event).__name__}
     for name in type(event).__slots__:
         fields[name] = _value_to_json(getattr(event, name))

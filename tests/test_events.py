@@ -30,6 +30,7 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
     ToolCallStarted,
+    ToolProgress,
     event_to_json,
 )
 from agentcall.messages import ToolCall, ToolResult, Usage
@@ -51,6 +52,7 @@ EVENTS: list[Event] = [
     ToolCallDenied(CALL, "because"),
     ApprovalRequested(CALL, "because"),
     ToolCallStarted(CALL),
+    ToolProgress(CALL, {"done": 1}),
     ToolCallRefused(CALL, ToolResult("a", "f", "no", is_error=True)),
     ToolCallFinished(CALL, ToolResult("a", "f", "1"), 0.5),
     LoopDetected(CALL, "again"),
@@ -85,6 +87,7 @@ SHOWN: dict[type[Event], set[str]] = {
     ToolCallDenied: set(),
     ApprovalRequested: {"endpoint"},
     ToolCallStarted: {"endpoint"},
+    ToolProgress: {"endpoint", "terminal"},
     ToolCallRefused: {"endpoint"},
     ToolCallFinished: {"endpoint", "terminal"},
     LoopDetected: {"terminal"},

@@ -34,6 +34,7 @@ from agentcall.events import (
     ToolCallFinished,
     ToolCallRepaired,
     ToolCallStarted,
+    ToolProgress,
 )
 from agentcall.messages import ToolCall, ToolResult, Usage
 from agentcall.result import RunResult
@@ -85,6 +86,8 @@ class LineDisplay:
                     write_note(f"server: {name}: {reason}")
             case ToolCallFinished(call, result, seconds):
                 self._write_call(call, result, seconds)
+            case ToolProgress():
+                self._write_progress(event)
             case ToolCallRepaired(call, rule, before, after):
                 change = f": {before} -> {after}" if self._verbose else ""
                 write_note(f"repaired: {call.name}: {rule}{change}")
@@ -100,6 +103,8 @@ class LineDisplay:
                 self._handle_nested_event(f"{agent}/{other}", inner)
             case ToolCallFinished(call, result, seconds):
                 self._write_call(call, result, seconds, f"{agent}: ")
+            case ToolProgress():
+                self._write_progress(event, f"{agent}: ")
             case _:
                 pass
 
@@ -116,6 +121,9 @@ class LineDisplay:
 
     def clear(self) -> None:
         """Do nothing: lines do not move."""
+
+    def _write_progress(self, progress: ToolProgress, agent: str = "") -> None:
+        write_note(f"tool: {agent}{progress.call.name}: {progress.format(self._limit)}")
 
     def _write_call(
         self, call: ToolCall, result: ToolResult, seconds: float, agent: str = ""
@@ -162,6 +170,9 @@ class CardDisplay:
             case ToolCallStarted(call):
                 self._running[call.id] = to_single_line(call.name, 40)
                 self._spinner.show(f"running {', '.join(self._running.values())}")
+            case ToolProgress(call):
+                name = to_single_line(call.name, 40)
+                self._spinner.show(f"running {name}: {event.format(_MAX_RESULT)}")
             case ToolCallFinished(call, result, seconds):
                 self._show_call(call, result, seconds)
             case Nested(agent, _, inner):
@@ -257,6 +268,9 @@ class CardDisplay:
                 line = Text(f"  {to_single_line(agent, 40)} ▸ ", "dim cyan")
                 line.append(format_call(call, 60)).append("  ").append_text(_format_state(result))
                 self._console.print(line.append(f" {format_duration(seconds)}", "dim"))
+            case ToolProgress(call):
+                name = to_single_line(f"{agent}: {call.name}", 80)
+                self._spinner.show(f"running {name}: {event.format(_MAX_RESULT)}")
             case _:
                 pass
 

@@ -184,11 +184,15 @@ async def execute_with_hooks(item: PlannedCall, limit: int | None, state: RunSta
 
 
 async def _execute_with_events(item: PlannedCall, limit: int | None, state: RunState) -> ToolResult:
-    if state.emit is None:
+    if state.emit is None or state.progress is None:
         result, exception = await execute_once(item, limit)
         return result if exception is None else _handle_exception(item, result, exception, state)
     state.emit(ToolCallStarted(item.call))
-    result, exception = await execute_once(item, limit)
+    state.progress.begin(item.call)
+    try:
+        result, exception = await execute_once(item, limit)
+    finally:
+        state.progress.end(item.call.id)
     if exception is not None:
         result = _handle_exception(item, result, exception, state)
     state.emit(ToolCallFinished(item.call, result, result.seconds or 0.0, exception))

@@ -61,6 +61,7 @@ from agentcall.runtime.prompts import (
     format_final_call,
     format_handoff,
 )
+from agentcall.runtime.tool_progress import ProgressQueue
 from agentcall.settings import Limits, ModelSettings, merge_settings
 from agentcall.tools.selection import ToolSelection
 from agentcall.tools.tool import RunContext, Tool, is_offered
@@ -211,6 +212,7 @@ class RunState:
         self.steps = spec.steps
         self.overrides = spec.overrides if spec.first is None else spec.first.overrides
         self.emit = emit
+        self.progress = None if emit is None else ProgressQueue(emit)
         self.wait_for_reader = run_input.wait_for_reader
         if parent is not None:
             self.wait_for_reader = parent.wait_for_reader

@@ -353,6 +353,7 @@ class TurnPlanner:
             run_id=state.run_id,
             idempotency_key=f"{state.run_id}:{state.turns}:{index}",
             tainted=state.is_tainted,
+            progress_sink=state.progress,
         )
         return PlannedCall(
             call, "run", repaired.tool, repaired.values, context, fingerprint=fingerprint

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
 from types import MethodType, NoneType
-from typing import Any, Generic, Literal, TypeAlias, cast, get_args, overload
+from typing import Any, Generic, Literal, Protocol, TypeAlias, cast, get_args, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -21,6 +21,14 @@ P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
 Function = Callable[..., Any]  # Any: a tool may take and give anything
 AfterCrash: TypeAlias = Literal["tell", "ask"]
+
+
+class ProgressSink(Protocol):
+    """Takes what the calls of a run report while they run."""
+
+    def report(self, call_id: str, value: object) -> None:
+        """Take a value, from any thread; never waits."""
+        ...
 
 
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on its instances
@@ -42,6 +50,7 @@ class RunContext(Generic[Deps]):
     idempotency_key: str = ""
     tainted: bool = False
     _cancel_marks: list[None] = field(default_factory=list[None], repr=False, compare=False)
+    progress_sink: ProgressSink | None = field(default=None, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
@@ -51,6 +60,16 @@ class RunContext(Generic[Deps]):
     def cancel(self) -> None:
         """Mark the call as given up."""
         self._cancel_marks.append(None)
+
+    def emit(self, value: object) -> None:
+        """Report progress: those who read the run's events get `ToolProgress(call, value)`.
+
+        value: any value, which should not be changed afterwards. The model never reads it. May be
+        called from any thread; does not wait, and does nothing if nobody reads the events or the
+        call has ended.
+        """
+        if self.progress_sink is not None:
+            self.progress_sink.report(self.tool_call_id, value)
 
 
 ApprovalFunction: TypeAlias = Callable[[RunContext[Any], Mapping[str, Any]], bool]

@@ -3,7 +3,8 @@
 Messages are lines of JSON. The first one names a function, which is imported; the reply has the
 reason if that failed. Each further message is a call; the reply is its `ToolOutput`, with the
 exception as text, and `is_fit`: whether the process can be reused, because the call left no thread,
-no child process and little memory behind.
+no child process and little memory behind. Before the reply come lines with what the tool reports
+while it runs, `{"progress": VALUE}`, if anybody listens.
 
 Memory is limited with RLIMIT_AS on Linux, where Python raises MemoryError above it. macOS accepts
 that limit but does not enforce it: there a thread measures the process ten times a second and kills
@@ -39,7 +40,7 @@ from agentcall.messages import (
     usage_from_json,
 )
 from agentcall.tools.importable import FunctionRef
-from agentcall.tools.serialize import serialize, truncate_text
+from agentcall.tools.serialize import serialize, to_json_value, truncate_text
 from agentcall.tools.tool import RunContext, Tool, ToolOptions, make_tool
 from agentcall.workers.invoke import (
     PendingAwaitable,
@@ -74,9 +75,53 @@ def main(fd: int, token: str) -> None:
         connection.sendall(prefix + _handle_load(orjson.loads(next(lines))))
         base_size = measure_memory()
         for line in lines:
+            progress = ProgressWriter(connection, prefix)
             with _kill_on_disconnect(connection):
-                reply = _handle_call(orjson.loads(line), base_size)
+                reply = _handle_call(orjson.loads(line), base_size, progress)
+            progress.close()
             connection.sendall(prefix + reply)
+
+
+class ProgressWriter:
+    """Writes what a tool reports while it runs, until its call ends."""
+
+    def __init__(self, connection: socket.socket, prefix: bytes) -> None:
+        self._connection = connection
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def report(self, call_id: str, value: object) -> None:
+        """Write a value as a line of JSON."""
+        line = self._prefix + _encode_line({"progress": to_json_value(value)})
+        with self._lock, suppress(OSError, ValueError):  # a fork of the tool has no connection
+            if not self._is_closed:
+                with _ignore_signals(self._connection):
+                    self._connection.sendall(line)
+
+    def close(self) -> None:
+        """Write nothing any more: the reply comes next."""
+        with self._lock:
+            self._is_closed = True
+
+
+@contextmanager
+def _ignore_signals(connection: socket.socket) -> Generator[None, None, None]:
+    """Allow to write inside `_kill_on_disconnect`: a full buffer that empties is a signal, too.
+
+    What the parent does meanwhile causes none, so whether it has gone is checked afterwards.
+    """
+    import fcntl
+
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(connection, fcntl.F_SETFL, flags)
+    with suppress(BlockingIOError):
+        if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            os.killpg(0, signal.SIGKILL)
 
 
 def _handle_load(message: WorkerMessage) -> bytes:
@@ -89,12 +134,12 @@ def _handle_load(message: WorkerMessage) -> bytes:
     return _encode_line({"reason": reason})
 
 
-def _handle_call(message: WorkerMessage, base_size: int) -> bytes:
+def _handle_call(message: WorkerMessage, base_size: int, progress: ProgressWriter) -> bytes:
     memory = message["memory"]
     with suppress(OSError):  # the directory may have been removed
         os.chdir(message["cwd"])
     with nullcontext() if memory is None else limit_memory(base_size + memory):
-        output = _run_call(message)
+        output = _run_call(message, progress if message["listens"] else None)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # the tool may have closed or replaced it
             stream.flush()
@@ -123,7 +168,7 @@ def _exception_to_json(error: BaseException) -> JSON:
     }
 
 
-def _run_call(message: WorkerMessage) -> ToolOutput:
+def _run_call(message: WorkerMessage, progress: ProgressWriter | None) -> ToolOutput:
     options = ToolOptions(timeout=None, retries=message["retries"])
     function_tool = make_tool(FunctionRef(*message["function"]).load())  # type: ignore[arg-type]  # JSON
     schema = replace(function_tool.schema, name=message["name"])
@@ -134,7 +179,8 @@ def _run_call(message: WorkerMessage) -> ToolOutput:
         return ToolOutput(str(error), is_error=True)
     fields = message["context"]
     usage, messages = usage_from_json(fields["usage"]), load_messages(fields["messages"])
-    context = replace(RunContext(None), **{**fields, "usage": usage, "messages": messages})
+    values_of_context = {**fields, "usage": usage, "messages": messages, "progress_sink": progress}
+    context = replace(RunContext(None), **values_of_context)
     call_state = EnclosingCall(context.tainted)
     enclosing_call.set(call_state)
     output = _invoke_tool(tool, values, context)

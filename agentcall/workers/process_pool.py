@@ -14,8 +14,9 @@ Rules:
 6. A worker ends when its parent does, even if that is killed (see `process_main`).
 7. A worker's output goes to the parent's standard error. A worker that prints more than
    `MAX_OUTPUT` bytes for one message is killed.
-8. Messages are lines of JSON. A reply begins with a token that the worker receives when it starts,
-   so that a tool's own writes to the socket are recognized: the call fails at once.
+8. Messages are lines of JSON; before the reply to a call come those with the tool's progress. A
+   line begins with a token that the worker receives when it starts, so that a tool's own writes to
+   the socket are recognized: the call fails at once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ async def _call_in_worker(
         return _fail(f"{tool.name} could not be started: {worker}")
     seconds = tool.options.timeout
     try:
-        reply = await _send_message(worker, message, seconds)
+        reply = await _send_message(worker, message, seconds, context.emit)
     except TimeoutError:
         timeout = ToolTimeout(
             f"{tool.name} did not end within {seconds:g} seconds, and was stopped"
@@ -196,14 +197,17 @@ async def _start_worker(key: _WorkerKey, function: FunctionRef) -> WorkerProcess
 
 
 async def _send_message(
-    worker: WorkerProcess, message: JSON, seconds: float | None
+    worker: WorkerProcess,
+    message: JSON,
+    seconds: float | None,
+    report: Callable[[object], None] | None = None,
 ) -> Mapping[str, JSON] | WorkerExit:
     """Return the worker's reply; kill the worker on timeout or cancellation.
 
-    Raises TimeoutError.
+    report: called with the progress of a call, in another thread. Raises TimeoutError.
     """
     try:
-        reply = await run_in_thread(lambda: worker.request(message), seconds)
+        reply = await run_in_thread(lambda: worker.request(message, report), seconds)
     except RuntimeError as error:  # the system has no thread left
         worker.stop()
         return WorkerExit(f"could not be watched: {error}")
@@ -225,6 +229,7 @@ def _build_call_message(
         "memory": tool.options.memory,
         "limit": limit,
         "cwd": _get_working_directory(),
+        "listens": context.progress_sink is not None,
         "context": {
             "usage": usage_to_json(context.usage),
             "messages": [to_json(m) for m in context.messages] if takes_context else [],
@@ -279,18 +284,27 @@ class WorkerProcess:
         self._output = cast("IO[bytes]", self._popen.stdout)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._is_released = False
+        self._unread = b""  # the beginning of the next line
+        self._printed = 0
         _live_processes.add(self)
 
-    def request(self, message: JSON) -> JSON | WorkerExit:
-        """Send a message and wait for the reply; a worker without a reply is stopped."""
+    def request(
+        self, message: JSON, report: Callable[[object], None] | None = None
+    ) -> JSON | WorkerExit:
+        """Send a message and wait for the reply; a worker without a reply is stopped.
+
+        report: called with what the worker reports before.
+        """
         reply: JSON | WorkerExit
+        self._printed = 0
         try:
             self._socket.sendall(orjson.dumps(message) + b"\n")
-            line = self._receive_line()
-            if isinstance(line, WorkerExit):
-                reply = line
-            else:
-                reply = orjson.loads(line.removeprefix(self._token))
+            reply = self._receive_message()
+            while report is not None and isinstance(reply, dict) and "progress" in reply:
+                report(reply["progress"])
+                reply = self._receive_message()
+            if self._unread:
+                reply = WorkerExit(_STRAY_OUTPUT)
         except OSError:  # it ended while it was written to, or was killed
             reply = self._get_exit()
         except ValueError:
@@ -326,33 +340,43 @@ class WorkerProcess:
         """Whether the process is running."""
         return self._popen.poll() is None
 
+    def _receive_message(self) -> JSON | WorkerExit:
+        line = self._receive_line()
+        if isinstance(line, WorkerExit):
+            return line
+        message: JSON = orjson.loads(line.removeprefix(self._token))
+        return message
+
     def _receive_line(self) -> bytes | WorkerExit:
         """Receive one line of the socket; meanwhile echo the process's output."""
-        line, printed = bytearray(), 0
+        line, end = bytearray(self._unread), self._unread.find(b"\n")
         with selectors.PollSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
             selector.register(self._output, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
+            while end < 0:
                 ready = [key.fileobj for key, _ in selector.select(_POLL_SECONDS)]
                 if self._output in ready:
                     data = os.read(self._output.fileno(), _CHUNK_SIZE)
                     with suppress(Exception):  # standard error may be missing or closed
                         sys.stderr.write(self._decode(data))
-                    printed += len(data)
+                    self._printed += len(data)
                     if not data:
                         selector.unregister(self._output)
                 piece = self._socket.recv(_CHUNK_SIZE) if self._socket in ready else b""
+                if b"\n" in piece:
+                    end = len(line) + piece.index(b"\n")
                 line += piece
                 if not self._token.startswith(line[: len(self._token)]):
                     return WorkerExit(_STRAY_OUTPUT)
-                if printed > MAX_OUTPUT:
+                if self._printed > MAX_OUTPUT:
                     return WorkerExit(f"printed more than {MAX_OUTPUT:,} bytes")
                 if len(line) > MAX_ANSWER:
                     return WorkerExit(f"gave more than {MAX_ANSWER:,} bytes")
                 # The socket is at its end, or the process is dead and nothing is left to read.
                 if not piece and (self._socket in ready or not (ready or self.is_alive)):
                     return self._get_exit()
-        return bytes(line)
+        self._unread = bytes(line[end + 1 :])
+        return bytes(line[:end])
 
     def _get_exit(self) -> WorkerExit:
         """Describe how the process ended, by its exit code."""

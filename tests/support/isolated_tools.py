@@ -59,6 +59,16 @@ def chart(savable: bool) -> Result:
 
 
 @tool(isolated=True)
+def reporting(context: RunContext[None], count: int, size: int) -> str:
+    """Report progress."""
+    late = threading.Timer(0.05, context.emit, ("late",))
+    for number in range(count):
+        context.emit({"number": number, "text": "x" * size})
+    late.start()
+    return "done"
+
+
+@tool(isolated=True)
 def counted(to: int) -> Iterator[int]:
     """Count."""
     yield from range(to)

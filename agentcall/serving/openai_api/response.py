@@ -22,6 +22,7 @@ from agentcall.events import (
     ToolCallFinished,
     ToolCallRefused,
     ToolCallStarted,
+    ToolProgress,
 )
 from agentcall.messages import JSON, Usage
 from agentcall.result import MissingOutput, RunResult
@@ -156,6 +157,8 @@ def format_step(event: Event) -> str | None:
             return text
         case ToolCallStarted(call):
             return f"\n{call.name}({call.arguments})"
+        case ToolProgress():
+            return f" {event.format(_MAX_RESULT_CHARS)};"
         case ToolCallFinished(_, result, seconds):
             verb = "failed" if result.is_error else "returned"
             return f" {verb} in {seconds:.2f} s: {result.text[:_MAX_RESULT_CHARS]}\n"

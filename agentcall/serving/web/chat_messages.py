@@ -39,6 +39,7 @@ class ToolCallView:
     is_waiting: whether it waits for a decision.
     repaired: the repairs of its arguments.
     path: the ids of the calls that it is nested in, and its own.
+    progress: what the tool reported last, while it runs.
     """
 
     call: ToolCall
@@ -47,6 +48,7 @@ class ToolCallView:
     is_waiting: bool = False
     repaired: str = ""
     path: tuple[str, ...] = ()
+    progress: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ def _get_icon(view: ToolCallView) -> str:
 def _format_status(view: ToolCallView) -> str:
     notes = [
         "waits for you" if view.is_waiting else "",
+        view.progress,
         "repaired" if view.repaired else "",
         "" if view.seconds is None else format_duration(view.seconds),
     ]

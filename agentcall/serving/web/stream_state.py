@@ -31,6 +31,7 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
     ToolCallStarted,
+    ToolProgress,
 )
 from agentcall.result import RunResult
 from agentcall.serving.web.chat_messages import (
@@ -45,6 +46,9 @@ from agentcall.serving.web.chat_messages import (
 
 _MIN_INTERVAL = 0.06
 """The shortest time between two updates of the page."""
+
+_MAX_PROGRESS = 100
+"""Characters of a tool's progress."""
 
 
 @dataclass(slots=True)
@@ -147,6 +151,9 @@ class ChatStreamState:
                 self._repairs[path] = ", ".join(filter(None, [self._repairs.get(path), rule]))
             case ToolCallStarted(call):
                 self._put_call(ToolCallView(call, path=(*parents, call.id)))
+            case ToolProgress(call):
+                path = (*parents, call.id)
+                self._put_call(ToolCallView(call, path=path, progress=event.format(_MAX_PROGRESS)))
             case ApprovalRequested(call):
                 self._put_call(ToolCallView(call, is_waiting=True, path=(*parents, call.id)))
             case ToolCallRefused(call, result):
