@@ -201,7 +201,7 @@ class Usage:
     seconds: the time of all requests together, each from its sending to the end of its answer; of
         requests that ran at the same time it is the sum.
     writing: the part of it in which answers were written, from their first token on; of an
-        answer that was not streamed, all of it.
+        answer that came in one piece, all of it.
     first_token: the time to the first token, of thinking too, of the first answer that was
         streamed; None if none was.
     model: the name of the model; empty if several were asked: see `by_model`.
@@ -265,10 +265,8 @@ class Usage:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """The speed at which answers were written; None if it cannot be measured."""
-        if self.writing < _MIN_WRITING_SECONDS or not self.output_tokens:
-            return None
-        return self.output_tokens / self.writing
+        """The speed at which answers were written; None if it is not known."""
+        return self.output_tokens / self.writing if self.writing and self.output_tokens else None
 
     @property
     def by_model(self) -> Mapping[str, Usage]:
@@ -276,10 +274,6 @@ class Usage:
         if self.parts:
             return dict(self.parts)
         return {self.model: replace(self, tool_calls=0)} if self.requests else {}
-
-
-_MIN_WRITING_SECONDS = 0.01
-"""Below this duration a speed means nothing."""
 
 
 def _join_models(one: Usage, other: Usage) -> tuple[str, Mapping[str, Usage] | None]:

@@ -91,6 +91,19 @@ class Model(Protocol):
         ...
 
 
+_ONE_PIECE_SECONDS = 0.01
+
+
+def measure_writing(seconds: float, first_token: float | None) -> float:
+    """Return how long an answer was written, of the `seconds` of its request.
+
+    first_token: when its first token came; None if it was not streamed. An answer that came in one
+    piece was written in all of the time, as far as one can see.
+    """
+    writing = seconds - (first_token or 0.0)
+    return writing if writing > _ONE_PIECE_SECONDS else seconds
+
+
 def collect_secrets(models: Iterable[Model]) -> Collection[str]:
     """Return the keys and passwords of these models, which no output may contain."""
     return {secret for model in models for secret in getattr(model, "secrets", ())}

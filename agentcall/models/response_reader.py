@@ -62,7 +62,7 @@ from agentcall.models.event_stream import (
     decode_event,
     is_keep_alive,
 )
-from agentcall.models.model import ResponseEnd, ResponseEvent, ResponseProgress
+from agentcall.models.model import ResponseEnd, ResponseEvent, ResponseProgress, measure_writing
 
 _ABORTED = "error"
 _BYTES_PER_TOKEN = 4
@@ -235,16 +235,17 @@ class ResponseReader:
         if output is None:
             output = -(-sum(map(_measure_part, self._parts)) // _BYTES_PER_TOKEN)
         now, input_tokens = monotonic(), found or self._request_bytes // _BYTES_PER_TOKEN
+        seconds = now - self._started_at
         is_streamed = self._sse_decoder is not None and self._first_token_at > 0
-        started = self._started_at
+        first_token = self._first_token_at - self._started_at if is_streamed else None
         return Usage(
             1,
             input_tokens,
             output,
             cached or 0,
-            seconds=now - started,
-            writing=now - (self._first_token_at if is_streamed else started),
-            first_token=self._first_token_at - started if is_streamed else None,
+            seconds=seconds,
+            writing=measure_writing(seconds, first_token),
+            first_token=first_token,
             model=self._model,
         )
 

@@ -211,8 +211,7 @@ class RunState:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.steps = spec.steps
         self.overrides = spec.overrides if spec.first is None else spec.first.overrides
-        self.emit = emit
-        self.progress = None if emit is None else ProgressQueue(emit)
+        self.emit, self.progress = emit, None if emit is None else ProgressQueue(emit)
         self.wait_for_reader = run_input.wait_for_reader
         if parent is not None:
             self.wait_for_reader = parent.wait_for_reader

@@ -39,6 +39,7 @@ from agentcall.models.model import (
     ResponseProgress,
     ResponseStart,
     close_response,
+    measure_writing,
 )
 
 _log = logging.getLogger("agentcall.models")
@@ -135,7 +136,7 @@ class ModelCaller:
             usage = replace(
                 turn.usage,
                 seconds=seconds,
-                writing=seconds - (waited or 0.0),
+                writing=measure_writing(seconds, waited),
                 first_token=waited,
                 model=name or self._name,
             )
