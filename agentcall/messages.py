@@ -903,7 +903,7 @@ class Transcript:
         self._messages: list[Message] = list(messages)
         self._buffers: dict[object, _Buffer] = {}
         self.has_images = any(map(_has_images, self._messages))
-        self.size = sum(map(_count_characters, self._messages))
+        self.size = sum([_count_characters(message) for message in self._messages])
 
     def append(self, message: Message) -> None:
         """Append a message."""

@@ -29,8 +29,11 @@ _CHARS_PER_TOKEN, _OTHER_CHARS_PER_TOKEN = 4, 3
 _BYTES_PER_TOKEN = 3.3
 """Of text in UTF-8: rather few, so that tokens are overestimated."""
 
-_MESSAGE_TOKENS, _IMAGE_TOKENS, _TOOL_TOKENS = 8, 500, 300
-"""What a message costs besides its text, an image, and a tool, in a first guess."""
+TOOL_TOKENS = 300
+"""More than the description of most tools has."""
+
+_MESSAGE_TOKENS, _IMAGE_TOKENS = 8, 500
+"""What a message costs besides its text, and an image, in a first guess."""
 
 _ANSWER_SHARE, _MAX_ANSWER_TOKENS = 8, 2_048
 """The part of the window that is left for an answer without `max_tokens`, and its upper limit."""
@@ -55,34 +58,28 @@ class PromptMeter:
     4. Counts that do not follow the conversation are not a sign: a count that never changes, that
        is smaller than any window, or that has only the new text (servers with a prefix cache).
 
-    tokens: the prompt tokens of the last request. counted: the messages that it had.
+    tokens: the prompt tokens of the last request. counted: the messages of the last one that was
+        measured.
     ratio: the reported tokens of an estimated one; 0 as long as none were reported.
     """
 
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.counted = 0
-        self.ratio = 0.0
-        self._estimated = 0
-        self._estimate = 0
+    # Attributes of the class, as a short conversation is not measured.
+    tokens = counted = 0
+    ratio = 0.0
+    _measured = _estimated = _estimate = 0
 
     def reset(self) -> None:
         """Forget the counts, as the conversation or the model is another one."""
-        self.tokens = self._estimated = self._estimate = 0
-
-    def record(self, usage: Usage, size: int) -> None:
-        """Record the usage of a request with `size` messages."""
-        self.tokens = usage.input_tokens // max(usage.requests, 1)
-        self.counted = size
+        self.tokens = self._measured = self._estimated = self._estimate = 0
 
     def estimate(self, messages: Transcript, prompt: PromptSpec) -> int:
         """Return about how many tokens the next request has, from the counts of the last one."""
         size = len(messages)
         if not self.ratio:
             return estimate_prompt(prompt) + sum(map(_overestimate_message, messages))
-        if self.tokens:
+        if self._measured:
             new = sum(estimate_message(messages[i]) for i in range(self.counted, size))
-            return self.tokens + round(new * self.ratio)
+            return self._measured + round(new * self.ratio)
         self._add_new(messages)
         return round((self._estimate + estimate_prompt(prompt)) * self.ratio)
 
@@ -95,17 +92,29 @@ class PromptMeter:
     ) -> bool:
         """Whether the server dropped a part of these messages; `usage` is that of the request."""
         size, before, counted = len(messages), self.tokens, self.counted
-        self.record(usage, size)
-        tokens = self.tokens
+        self.tokens = self._measured = tokens = usage.input_tokens // max(usage.requests, 1)
+        self.counted = size
         self._add_new(messages)
+        new = sum(_count_result_characters(messages[i]) for i in range(counted, size))
+        is_cut = await self._compare(tokens, before, new, fetch_window)
         ratio = tokens / (self._estimate + estimate_prompt(prompt) or 1)
-        self.ratio = ratio if _MIN_RATIO <= ratio <= _MAX_RATIO else 0.0
+        is_plausible = not is_cut and _MIN_RATIO <= ratio <= _MAX_RATIO
+        self.ratio = ratio if is_plausible else 0.0
+        return is_cut
+
+    async def _compare(
+        self,
+        tokens: int,
+        before: int,
+        new: int,
+        fetch_window: Callable[[], Awaitable[int | None]],
+    ) -> bool:
+        """Apply the rules to the tokens of this prompt and the one before; new: characters."""
         if not tokens:  # nothing is reported
             window = await fetch_window() if self._estimate > SMALLEST_WINDOW else None
             return window is not None and self._estimate > window * _WINDOW_EXCESS
         if tokens < _MIN_WINDOW:
             return False
-        new = sum(_count_result_characters(messages[i]) for i in range(counted, size))
         is_longer = self._estimate > tokens * _EXCESS
         is_short = new >= _MIN_NEW_CHARS and tokens - before < new // _MAX_CHARS_PER_TOKEN
         if not (is_longer or (before and is_short)):
@@ -170,11 +179,6 @@ def estimate_prompt(prompt: PromptSpec) -> int:
     """Return about how many tokens the instructions and the tools have."""
     tools = sum(len(orjson.dumps(tool.definition)) for tool in prompt.tools)
     return _estimate_text(prompt.instructions) + tools // _CHARS_PER_TOKEN
-
-
-def guess_prompt(prompt: PromptSpec) -> int:
-    """Return a number of tokens that instructions and tools rarely exceed, at no cost."""
-    return len(prompt.instructions) + _TOOL_TOKENS * len(prompt.tools)
 
 
 def reserve_answer(window: int, max_tokens: int | None) -> int:

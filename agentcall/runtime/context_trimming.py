@@ -18,7 +18,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -59,16 +59,16 @@ class ContextView:
     at the beginning and at the end are sent of a result.
     """
 
-    def __init__(
-        self, cuts: Iterable[Cut] = (), lengths: Mapping[str, tuple[int, int]] | None = None
-    ) -> None:
-        self.cuts: tuple[Cut, ...] = tuple(cuts)
-        self.lengths = dict(lengths or {})
+    # Attributes of the class, as few conversations have others.
+    cuts: tuple[Cut, ...] = ()
+    _page_chars = PAGE_CHARS
+    # The whole conversation when the view was last changed, and how many messages stand for it.
+    _whole: tuple[Message, ...] = ()
+    _viewed = 0
+
+    def __init__(self) -> None:
+        self.lengths: dict[str, tuple[int, int]] = {}
         self._full_results: dict[str, ToolResult] = {}
-        self._page_chars = PAGE_CHARS
-        # The whole conversation when the view was last changed, and the messages that stand for it.
-        self._whole: tuple[Message, ...] = ()
-        self._viewed = 0
 
     @property
     def hidden_count(self) -> int:

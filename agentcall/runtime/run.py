@@ -255,7 +255,10 @@ class AgentRun:
                 if not await self._make_room():
                     raise self._explain_overflow(error) from error
                 continue
-            if state.is_small(turn.usage) or not await state.is_context_cut(turn.usage):
+            if state.transcript.size <= state.small_size:
+                state.prompt_meter.tokens = turn.usage.input_tokens
+                return turn
+            if not await state.is_context_cut(turn.usage):
                 return turn
             if not await self._make_room():
                 if state.window is not None:

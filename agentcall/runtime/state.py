@@ -46,10 +46,10 @@ from agentcall.runtime.call_rules import CallRecord
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.context_meter import (
     SMALLEST_WINDOW,
+    TOOL_TOKENS,
     PromptMeter,
     estimate_message,
     estimate_prompt,
-    guess_prompt,
     reserve_answer,
 )
 from agentcall.runtime.context_trimming import ContextView
@@ -70,6 +70,7 @@ if TYPE_CHECKING:  # few runs compact anything
     from agentcall.runtime.compaction import CompactionPlan, CompactionStrategy, RunningModel
 
 _NO_USAGE = Usage()
+_SMALLEST_ROOM = SMALLEST_WINDOW - reserve_answer(SMALLEST_WINDOW, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,6 +256,7 @@ class RunState:
         self.invalid_answers = 0  # in a row
         self.holds_answer = False  # whether the next answer has to be an output
         self._prompt_meter = PromptMeter()
+        self.prompt_meter = PromptMeter()
         # What `AgentSpec.rules` are about; None while no agent of the run has any.
         self.call_record: CallRecord | None = None
         self._recorded_hidden: Collection[str] | None = None  # of a request of an earlier process
@@ -288,7 +290,7 @@ class RunState:
             if self.call_record is None:
                 made = self.view.restore(self.transcript)[self.input.start :]
                 self.call_record = CallRecord.from_messages(made)
-        self._prompt_meter.reset()  # prompts of two agents cannot be compared
+        self.prompt_meter.reset()  # prompts of two agents cannot be compared
         self._has_fetched_window = False
         self._set_window(spec.limits.context)
 
@@ -352,8 +354,8 @@ class RunState:
             turns=self.turns,
             close_reason=self.close_reason,
             faults=self.invalid_answers,
-            prompt_tokens=self._prompt_meter.tokens,
-            counted_messages=self._prompt_meter.counted,
+            prompt_tokens=self.prompt_meter.tokens,
+            counted_messages=self.prompt_meter.counted,
             agent=self.spec.name,
             hidden_tools=tuple(self._hidden),
             cuts=self.view.cuts,
@@ -365,7 +367,7 @@ class RunState:
         """Restore what the messages of a checkpoint do not contain."""
         self.invalid_answers = checkpoint.faults
         if checkpoint.cuts or checkpoint.lengths:
-            self.view = ContextView(checkpoint.cuts, checkpoint.lengths)
+            self.view.cuts, self.view.lengths = checkpoint.cuts, dict(checkpoint.lengths)
             self._show(checkpoint.messages)
         self.holds_answer = checkpoint.held
         for _ in range(checkpoint.trims):
@@ -375,8 +377,8 @@ class RunState:
         if self.close_reason is not None:
             self.update_offered_tools()
             self._offer_final_tools()
-        self._prompt_meter.tokens = checkpoint.prompt_tokens
-        self._prompt_meter.counted = checkpoint.counted_messages
+        self.prompt_meter.tokens = checkpoint.prompt_tokens
+        self.prompt_meter.counted = checkpoint.counted_messages
 
     # The prompt.
 
@@ -545,8 +547,8 @@ class RunState:
     def _show(self, messages: Sequence[Message]) -> None:
         """Send the view of these messages from now on."""
         self.transcript = Transcript(self.view.show(messages))
-        self._prompt_meter.reset()
-        self._prompt_meter.counted = len(self.transcript)
+        self.prompt_meter.reset()
+        self.prompt_meter.counted = len(self.transcript)
         if self.view.has_shortened_results:
             self._offer_readers()
 
@@ -589,28 +591,22 @@ class RunState:
     def _set_window(self, window: int | None) -> None:
         """Set the known window in tokens, and the size up to which the conversation fits it.
 
-        A token has at least one character, so that a smaller conversation is not even estimated.
+        A token has at least one character, and few tools have more than `TOOL_TOKENS`: a smaller
+        conversation is not even estimated.
         """
         self.window = window
-        settings = self.settings
-        max_tokens = None if settings is None else settings.max_tokens
-        tokens = window or SMALLEST_WINDOW
-        self._room = tokens - reserve_answer(tokens, max_tokens)
-        self.small_size = self._room - guess_prompt(self.prompt)
-
-    def is_small(self, usage: Usage) -> bool:
-        """Whether the conversation fits any window, so that no server drops a part of it.
-
-        usage: of the request with the conversation.
-        """
-        if self.transcript.size > self.small_size:
-            return False
-        self._prompt_meter.record(usage, len(self.transcript))
-        return True
+        if window is None and self.settings is None:
+            self._room = _SMALLEST_ROOM
+        else:
+            tokens = window or SMALLEST_WINDOW
+            max_tokens = None if self.settings is None else self.settings.max_tokens
+            self._room = tokens - reserve_answer(tokens, max_tokens)
+        prompt = self.prompt
+        self.small_size = self._room - len(prompt.instructions) - TOOL_TOKENS * len(prompt.tools)
 
     async def fits_window(self) -> bool:
         """Whether the next request fits the window, as far as that is known."""
-        tokens = self._prompt_meter.estimate(self.transcript, self.prompt)
+        tokens = self.prompt_meter.estimate(self.transcript, self.prompt)
         if tokens > self._room and self.window is None:
             window = await find_context_window(self.spec.model)
             if window is None:
@@ -620,7 +616,7 @@ class RunState:
 
     async def is_context_cut(self, usage: Usage) -> bool:
         """Whether the server silently dropped a part of the conversation."""
-        return await self._prompt_meter.is_cut(
+        return await self.prompt_meter.is_cut(
             self.transcript, self.prompt, usage, self._fetch_window
         )
 
