@@ -124,7 +124,7 @@ class AgentRun:
         self._model_caller = self._create_model_caller()
         self._handoff_spans = ExitStack()
         self._may_compact = False
-        self._is_restored = checkpoint is not None
+        self._restored_turn = 0 if checkpoint is None else checkpoint.turns
         self.final_result: RunResult[Any] | None = None
         if checkpoint is not None:
             self._state.budget.add_to_parents(checkpoint.usage - before)
@@ -243,11 +243,8 @@ class AgentRun:
         state.turns += 1
         self._may_compact = True
         while True:
-            if state.transcript.size > state.small_size and not self._is_restored:
-                while not await state.fits_window():
-                    if not await self._make_room():
-                        break
-            self._is_restored = False
+            if state.transcript.size > state.small_size:
+                await self._fit_window()
             try:
                 turn = await self._request_model()
             except ContextOverflow as error:
@@ -266,6 +263,14 @@ class AgentRun:
                 _log.warning(_CUT_CONVERSATION)
                 return turn
             state.emit_event(AnswerDiscarded("the server left a part of the conversation out"))
+
+    async def _fit_window(self) -> None:
+        """Make the conversation shorter until it fits the window, or nothing can be left out."""
+        if self._state.turns == self._restored_turn:
+            return  # its turn may be recorded, and belongs to what was sent then
+        while not await self._state.fits_window():
+            if not await self._make_room():
+                return
 
     async def _make_room(self) -> bool:
         """Make the conversation shorter; False if nothing more can be left out."""

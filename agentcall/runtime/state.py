@@ -255,7 +255,6 @@ class RunState:
         self.turns = run_input.turns
         self.invalid_answers = 0  # in a row
         self.holds_answer = False  # whether the next answer has to be an output
-        self._prompt_meter = PromptMeter()
         self.prompt_meter = PromptMeter()
         # What `AgentSpec.rules` are about; None while no agent of the run has any.
         self.call_record: CallRecord | None = None
