@@ -146,6 +146,19 @@ class ChatClient:
         self._target: _Target | None = None
         self._thinking_opener = ""
 
+    @property
+    def settings(self) -> ModelSettings:
+        """The model's own settings."""
+        return self._settings
+
+    def copy(self, wrap: Callable[[ChatTransport], ChatTransport]) -> ChatClient:
+        """Return a client whose requests go through another transport, made of this one's.
+
+        It learns of the server anew, and alone.
+        """
+        own = self._transport
+        return ChatClient(wrap(own), lambda _: self._choose_dialect(own), self._settings)
+
     async def resolve_dialect(self) -> DialectChoice:
         """Return the model's name, the dialect and the reason."""
         target = self._target or await self._find_target(self._transport)

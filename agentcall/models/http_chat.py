@@ -70,7 +70,7 @@ class HTTPChat:
             self.endpoint = replace(endpoint, **given) if given else endpoint
         self.model = model
         self.dialect = dialect
-        self._chat_client = ChatClient(
+        self.chat_client = ChatClient(
             _HTTPTransport(self.endpoint),
             self._choose_dialect,
             settings,
@@ -81,21 +81,21 @@ class HTTPChat:
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of one answer. Raises ModelError."""
-        return self._chat_client.ask(request)
+        return self.chat_client.ask(request)
 
     @property
     def secrets(self) -> Collection[str]:
         """The server's keys and passwords, which no output may contain."""
-        return self._chat_client.secrets
+        return self.chat_client.secrets
 
     @property
     def learned(self) -> Sequence[LearnedAdaptation]:
         """What the server has refused, and what it is sent instead."""
-        return self._chat_client.learned
+        return self.chat_client.learned
 
     async def resolve_dialect(self) -> DialectChoice:
         """Return the model's full name, the dialect and the reason; asks the server once."""
-        return await self._chat_client.resolve_dialect()
+        return await self.chat_client.resolve_dialect()
 
     async def fetch_context_window(self) -> int | None:
         """Return the window in tokens; None if the server does not report it or is down."""

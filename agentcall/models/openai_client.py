@@ -78,7 +78,7 @@ class OpenAIChat:
             dialect = get_dialect("native" if dialect == "auto" else dialect)
         self._dialect_choice = DialectChoice(model, dialect, "the caller named it")
         self._transport = _OpenAITransport(client, timeout)
-        self._chat_client = ChatClient(
+        self.chat_client = ChatClient(
             self._transport,
             self._choose_dialect,
             settings,
@@ -88,21 +88,21 @@ class OpenAIChat:
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of one answer. Raises ModelError."""
-        return self._chat_client.ask(request)
+        return self.chat_client.ask(request)
 
     @property
     def secrets(self) -> Collection[str]:
         """The client's keys and passwords, which no output may contain."""
-        return self._chat_client.secrets
+        return self.chat_client.secrets
 
     @property
     def learned(self) -> Sequence[LearnedAdaptation]:
         """What the server has refused, and what it is sent instead."""
-        return self._chat_client.learned
+        return self.chat_client.learned
 
     async def resolve_dialect(self) -> DialectChoice:
         """Return the model's name, the dialect and the reason."""
-        return await self._chat_client.resolve_dialect()
+        return await self.chat_client.resolve_dialect()
 
     async def _choose_dialect(self, _transport: ChatTransport) -> DialectChoice:
         return self._dialect_choice

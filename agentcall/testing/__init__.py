@@ -4,8 +4,10 @@ with FakeServer([call("add", a=2, b=3), say("5")]) as server:
     ...  # run an agent with the model server.url, then check server.requests
 
 `ScriptedModel` plays the same replies without a server: `Agent(ScriptedModel([say("5")]))`.
+`cassette` records the answers of a real model, and plays them.
 """
 
+from agentcall.testing.cassette import cassette, load_replies
 from agentcall.testing.fake_server import FakeServer
 from agentcall.testing.faults import (
     bad_json,
@@ -63,6 +65,7 @@ __all__ = [
     "bad_json",
     "call",
     "calls",
+    "cassette",
     "choices",
     "cut",
     "drop",
@@ -76,6 +79,7 @@ __all__ = [
     "html",
     "huge",
     "ignore_stream",
+    "load_replies",
     "never",
     "no_choices",
     "no_done",

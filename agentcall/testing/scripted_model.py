@@ -50,7 +50,7 @@ class ScriptedModel:
         self._transport = _ScriptTransport(
             script if callable(script) else expand_script(require_replies(script)), brain
         )
-        self._chat_client = ChatClient(self._transport, self._choose_dialect, None)
+        self.chat_client = ChatClient(self._transport, self._choose_dialect, None)
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -59,7 +59,7 @@ class ScriptedModel:
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of the next reply. Raises ModelError if the reply is a fault."""
-        return self._chat_client.ask(request)
+        return self.chat_client.ask(request)
 
     async def _choose_dialect(self, _transport: ChatTransport) -> DialectChoice:
         return DialectChoice("scripted", self.dialect, "the model is scripted")
