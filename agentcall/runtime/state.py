@@ -432,9 +432,11 @@ class RunState:
         may_answer = not (rules.ends_by_call or rules.list_missing_for_answer(record))
         key = (self.prompt, left_out, withheld, may_answer)
         if key != self._ruled_prompt[0]:
+            final = self._list_final_tools()
             prompt = replace(
                 self.prompt,
-                final=self._list_final_tools(),
+                answer_schema=None if final else self.prompt.answer_schema,
+                final=final,
                 withheld=withheld,
                 may_answer=may_answer or self.close_reason is not None,
             )

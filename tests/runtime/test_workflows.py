@@ -440,3 +440,10 @@ def test_a_context_is_what_offered_takes() -> None:
     model = ScriptedModel([call("each"), say("x")])
     Agent(model, tools=[each]).run_sync("Go.", deps=7)
     assert [(c.deps, c.usage.requests, len(c.messages)) for c in seen] == [(7, 0, 1), (7, 1, 3)]
+
+
+# In every kind of run.
+
+
+def test_the_endpoint_gives_the_output_of_a_final_call(live_endpoint: Any = None) -> None:
+    pass

@@ -38,10 +38,21 @@ class Database:
     url: str = ""
 
 
+@tool(final=True, after=["look"], most_calls=1, offered=lambda context: context.tainted)
+def finish(city: City) -> City:
+    return city
+
+
+assert_type(finish(City(name="Oslo")), City)
+tool(final="yes")  # wrong: a flag is True or False
+tool(offered=lambda context, more: True)  # wrong: it takes the context alone
+
 # The output.
 
 assert_type(Agent().run_sync("?").output, str)
 assert_type(Agent("m", output_type=str).run_sync("?").output, str)
+assert_type(Agent("m", tools=[finish], output_type=City).run_sync("?").output, City)
+assert_type(Agent("m", tools=[finish], first_tool=finish).run_sync("?").output, str)
 assert_type(Agent("m", output_type=int).run_sync("?").output, int)
 assert_type(Agent("m", output_type=City).run_sync("?").output, City)
 assert_type(Agent("m", output_type=Point).run_sync("?").output, Point)
