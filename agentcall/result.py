@@ -264,6 +264,12 @@ class RunResult(Generic[Output]):
         return next(texts, "")
 
     @property
+    def ended_by_call(self) -> bool:
+        """Whether the output is that of a call which ended the run, and not a text of the model."""
+        last = self.messages[-1] if self.messages else None
+        return isinstance(last, ToolResult) and not isinstance(self.answer, MissingOutput)
+
+    @property
     def last_tool_result(self) -> str | None:
         """The text of the last tool result of this run that is not an error; None without one.
 

@@ -76,8 +76,10 @@ class StreamingAnswerWriter:
                 self._end_line()
 
     def finish(self, result: AnyRunResult | None, error: ModelError | None) -> None:
-        """End the last line."""
+        """End the last line, and write an output that a call gave."""
         self._end_line()
+        if result is not None and result.ended_by_call:
+            write_text(strip_control_characters(serialize(result.answer)) + "\n")
 
     def _end_line(self, mark: str = "") -> None:
         if self._is_line_open:

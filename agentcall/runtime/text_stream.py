@@ -11,6 +11,7 @@ from agentcall.errors import UsageError
 from agentcall.events import AnswerDiscarded, ProgressEvent, RunFinished, TextDelta, ToolCallStarted
 from agentcall.result import RunResult
 from agentcall.runtime.runner import iterate_sync
+from agentcall.tools.serialize import serialize
 
 Output = TypeVar("Output")
 
@@ -37,6 +38,9 @@ class _TextReader(Generic[Output]):
         """Return the text of an event; empty if it has none."""
         if isinstance(event, RunFinished):
             self._result = event.result
+            if event.result.ended_by_call:
+                separator = PARAGRAPH if self._has_text else ""
+                return separator + serialize(event.result.output)
         elif isinstance(event, (AnswerDiscarded, ToolCallStarted)):
             self._is_new_text = self._has_text
         elif isinstance(event, TextDelta) and event.text:
@@ -51,8 +55,9 @@ class TextStream(_TextReader[Output]):
 
     result: the result, once the text has been read to its end.
 
-    A text before a tool call is part of it, followed by an empty line. So is a text that turns out
-    to be invalid and is written again: where that matters, read the events of `run_stream`.
+    An output that a call gave ends it. A text before a tool call is part of it, followed by an
+    empty line. So is a text that turns out to be invalid and is written again: where that matters,
+    read the events of `run_stream`.
     """
 
     def __init__(self, events: AsyncGenerator[ProgressEvent | RunFinished[Output], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
@@ -13,6 +14,7 @@ from agentcall.errors import SchemaError, UsageError
 from agentcall.events import AnswerDiscarded, RunFinished, ToolCallRefused
 from agentcall.messages import ToolResult, User
 from agentcall.result import NoOutput
+from agentcall.serving.openai_api import OpenAIEndpoint
 from agentcall.testing import Completion, ScriptedModel, call, calls, forever, say
 
 
@@ -445,5 +447,32 @@ def test_a_context_is_what_offered_takes() -> None:
 # In every kind of run.
 
 
-def test_the_endpoint_gives_the_output_of_a_final_call(live_endpoint: Any = None) -> None:
-    pass
+async def test_the_text_of_a_run_ends_with_the_output_of_its_final_call() -> None:
+    script = [call("look_up", item="tea").replace(text="I look."), call("finish", text="x")]
+    agent = Agent(ScriptedModel(script * 2), tools=[look_up, finish])
+    stream = agent.stream_text("Go.")
+    assert "".join([text async for text in stream]) == "I look.\n\n<x>"
+    assert stream.result.ended_by_call
+    assert (await agent.run("Go.")).ended_by_call
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_endpoint_answers_with_the_output_of_the_final_call(stream: bool) -> None:
+    model = ScriptedModel([call("submit", report={"title": "Tea", "total": 4})])
+    endpoint = OpenAIEndpoint(Agent(model, tools=[submit], output_type=Report), name="a")
+    transport = httpx.ASGITransport(app=endpoint)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
+        question = {"role": "user", "content": "Report."}
+        body = {"model": "a", "messages": [question], "stream": stream}
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200
+    assert '{\\"title\\":\\"Tea\\",\\"total\\":4.0}' in answer.text
+
+
+async def test_a_history_that_ends_with_a_final_call_goes_on() -> None:
+    agent = Agent(ScriptedModel([forever(call("finish", text="x"))]), tools=[finish])
+    first = await agent.run("Go.")
+    second = await agent.run("Again.", messages=first.messages)
+    assert (second.output, len(second.messages)) == ("<x>", 6)
+    loaded = RunResult[Any].from_json(second.to_json())
+    assert (loaded.output, loaded.messages) == (second.output, second.messages)
