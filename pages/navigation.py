@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pages.reference import REFERENCE
 
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "Start": ["index.md", "tutorial.md", "tools.md", "writing_tools.md", "workflows.md", "testing.md"],
+    "Start": [
+        "index.md",
+        "tutorial.md",
+        "tools.md",
+        "writing_tools.md",
+        "workflows.md",
+        "testing.md",
+    ],
     "Models": [
         "servers.md",
         "lmdeploy.md",
