@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from agentcall.errors import AgentCallError, ModelError, ModelRetry
+from agentcall.errors import AgentCallError, Blocked, ModelError, ModelRetry
 from agentcall.messages import Image
 from agentcall.tools.tool import RunContext, Tool, tool
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a file of tools needs none of these, and they take most of 
     from agentcall.approvals import Approved, Denied, Edited
     from agentcall.events import RunFinished, TextDelta, ToolCallFinished
     from agentcall.result import PendingCall, RunResult
+    from agentcall.runtime.hooks import Hooks
     from agentcall.runtime.session import Session
     from agentcall.sessions import SQLiteSession
     from agentcall.settings import Limits, ModelSettings
@@ -26,6 +27,7 @@ _LATE = {
     "Approved": "approvals",
     "Denied": "approvals",
     "Edited": "approvals",
+    "Hooks": "runtime.hooks",
     "Limits": "settings",
     "ModelSettings": "settings",
     "PendingCall": "result",
@@ -56,8 +58,10 @@ __all__ = [
     "Agent",
     "AgentCallError",
     "Approved",
+    "Blocked",
     "Denied",
     "Edited",
+    "Hooks",
     "Image",
     "Limits",
     "ModelError",

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from agentcall.events import ProgressEvent, RunFinished
     from agentcall.result import RunResult, SavedOverrides, ToolErrorHandler
     from agentcall.runtime.compaction import CompactionStrategy
+    from agentcall.runtime.hooks import Checks
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
     from agentcall.runtime.text_stream import SyncTextStream, TextStream
@@ -141,6 +142,12 @@ class Agent(Generic[Output, Deps]):
     required_tools: the tools, or their names, that have to be called with success before an answer.
         A model that answers without them, or only announces what it will do, is informed once;
         after that the run ends with the stop reason "error".
+    hooks: objects that change what is sent to the model and what comes from it and from tools, such
+        as subclasses of `Hooks` (docs/agents.md).
+    check_input, check_output: functions, async or not, of the value, or of a `RunContext` and the
+        value: of the user's message before the first request, and of the output. They return None
+        to let it pass or a changed value, or raise `Blocked`, which ends the run; check_output may
+        raise ModelRetry, and the model is asked again.
     first_tool: the tool, or its name, that the first turn calls; after that the model is free. It
         is `ModelSettings.tool_choice` for this agent, and gives way to that of the run.
     on_tool_error: what happens when a tool raises an exception other than ToolError and ModelRetry.
@@ -182,6 +189,9 @@ class Agent(Generic[Output, Deps]):
     skills: Sequence[Skill] = ()
     first_tool: str | Callable[..., Any] | None = None  # Any: as above
     compact: CompactionStrategy | None = None
+    hooks: Sequence[object] = ()
+    check_input: Checks = ()
+    check_output: Checks = ()
     # No fields: only an agent that `with_overrides` makes has them, as attributes of its own.
     _base: ClassVar[Agent[Any, Any] | None] = None
     _overrides: ClassVar[Mapping[str, Any] | None] = None
@@ -777,6 +787,10 @@ class Agent(Generic[Output, Deps]):
             settings=self.settings,
             compact=self.compact,
         )
+        if self.hooks or self.check_input or self.check_output:
+            from agentcall.runtime.hooks import HookSet  # late, as few agents have any
+
+            spec = replace(spec, hooks=HookSet(self.hooks, self.check_input, self.check_output))
         return [self._bind_tools(spec)]
 
     @cached_property

@@ -22,6 +22,7 @@
     ├── JournalError            the journal of durable runs cannot be read or written
     │   ├── JournalDamaged      it does not contain what was written; names the record
     │   └── RunBusy             another process has this run; names the process
+    ├── Blocked                 a check or a hook ends the run; `run` does not raise it
     ├── IsolatedToolFailed      an isolated tool raised, or its process ended
     ├── SessionError            a session's file cannot be used, or a run cannot be saved in it
     │   └── SessionBusy         another run of the session is active
@@ -211,6 +212,13 @@ class SessionError(AgentCallError):
 
 class SessionBusy(SessionError):
     """Another run of the session is active; the message names its process."""
+
+
+class Blocked(AgentCallError):
+    """Raised by a check or a hook to end the run without an output; the message says why.
+
+    The run does not raise it: its result has the stop reason "blocked".
+    """
 
 
 class IsolatedToolFailed(AgentCallError):

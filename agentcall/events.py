@@ -223,6 +223,13 @@ class HandedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class RunBlocked:
+    """A check or a hook ends the run; what it had streamed is not valid if AnswerDiscarded came."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Nested:
     """An event in the run of an agent as a tool: its name, the id of its call."""
 
@@ -259,6 +266,7 @@ ProgressEvent: TypeAlias = (
     | MessagesOmitted
     | ContextCompacted
     | HandedOver
+    | RunBlocked
     | Nested
 )
 """What happens until a run ends."""

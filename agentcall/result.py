@@ -41,6 +41,7 @@ StopReason = Literal[
     "timeout",
     "cancelled",
     "approval",
+    "blocked",
     "error",
 ]
 """Why a run ended; docs/stopping.md has a table. `tests/test_result.py` names what handles them."""

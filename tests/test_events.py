@@ -20,6 +20,7 @@ from agentcall.events import (
     ModelAnswered,
     ModelProgress,
     Nested,
+    RunBlocked,
     RunFinished,
     RunStarted,
     ServerAdapted,
@@ -59,6 +60,7 @@ EVENTS: list[Event] = [
     ContextTrimmed("a", 10, 5),
     MessagesOmitted(3),
     HandedOver("triage", "billing"),
+    RunBlocked("a secret"),
     Nested("research", "call_1", Nested("search", "call_2", TextDelta("a"))),
     RunFinished(RESULT),
 ]
@@ -94,6 +96,7 @@ SHOWN: dict[type[Event], set[str]] = {
     ContextTrimmed: {"terminal"},
     MessagesOmitted: {"terminal"},
     HandedOver: {"terminal"},
+    RunBlocked: {"terminal"},
     Nested: set(),
     RunFinished: set(),
 }

@@ -10,8 +10,10 @@ FACE = [
     "Agent",
     "AgentCallError",
     "Approved",
+    "Blocked",
     "Denied",
     "Edited",
+    "Hooks",
     "Image",
     "Limits",
     "ModelError",
@@ -47,7 +49,7 @@ def python(code: str) -> str:
 
 def test_the_face_is_these_names_and_few() -> None:
     assert agentcall.__all__ == FACE
-    assert len(FACE) <= 28
+    assert len(FACE) <= 30
     assert all(hasattr(agentcall, name) for name in FACE)
 
 

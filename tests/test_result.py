@@ -17,7 +17,7 @@ from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, ToolCall, ToolResult, Usage, User
 from agentcall.result import MissingOutput, NoOutput, StopReason
-from agentcall.runtime.hooks import AgentSpan, get_instrumentation
+from agentcall.runtime.instrumentation import AgentSpan, get_instrumentation
 from agentcall.serving.openai_api.response import get_finish_reason
 from agentcall.testing import ScriptedModel, say
 from agentcall.tracing import instrument
@@ -129,6 +129,7 @@ FINISH_REASONS: dict[StopReason, str] = {
     "timeout": "stop",
     "cancelled": "stop",
     "approval": "stop",
+    "blocked": "content_filter",
     "error": "stop",
 }
 """Of the endpoint, by stop reason. A new stop reason has to be handled in each test below."""

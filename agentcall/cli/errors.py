@@ -38,6 +38,7 @@ _STOP_REASON_TEXTS: dict[StopReason, str] = {
     "timeout": "it reached the time limit",
     "cancelled": "it was cancelled",
     "approval": "a call waits for approval",
+    "blocked": "a check did not let it pass",
     "error": "the model gave no answer that could be read",
 }
 

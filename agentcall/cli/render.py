@@ -29,6 +29,7 @@ from agentcall.events import (
     MessagesOmitted,
     ModelProgress,
     Nested,
+    RunBlocked,
     ServerAdapted,
     ThinkingDelta,
     ToolCallFinished,
@@ -296,6 +297,8 @@ def _describe_notice(event: Event) -> str:
             return f"discarded: {reason}"
         case HandedOver(agent, other):
             return f"handed over: {agent} to {other}"
+        case RunBlocked(reason):
+            return f"blocked: {reason}"
         case MessagesOmitted(count):
             return f"left out: the {count} oldest messages, to fit the model's window"
         case ContextTrimmed(call_id, before, after):

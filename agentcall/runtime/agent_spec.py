@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none 
     from agentcall.runtime.call_rules import CallRules
     from agentcall.runtime.checkpoint import StepExecutor
     from agentcall.runtime.compaction import CompactionStrategy
+    from agentcall.runtime.hooks import HookSet
     from agentcall.tools.selection import ToolFinder
 
     class AgentToolFunction(Protocol):
@@ -66,6 +67,7 @@ class AgentSpec:
     rules: those that the tools declare and the required tools; None if there are none.
     first_tool: the name of the tool that its first turn calls; empty for any, or none.
     overrides: the arguments with which the run changed its agent.
+    hooks: the hooks and checks of the user's; None if there are none.
     first: the spec that the run began with, if it has overrides: handing back leads to it.
     compact: the rule for a conversation that is longer than the window of the model.
     """
@@ -91,6 +93,7 @@ class AgentSpec:
     rules: CallRules | None = None
     first_tool: str = ""
     overrides: SavedOverrides | None = None
+    hooks: HookSet | None = None
     first: AgentSpec | None = None
     compact: CompactionStrategy | None = None
 

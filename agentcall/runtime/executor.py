@@ -19,19 +19,23 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from types import NoneType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.display import to_single_line
-from agentcall.errors import ToolError, ToolTimeout, UsageError
+from agentcall.errors import Blocked, ModelRetry, ToolError, ToolTimeout, UsageError
 from agentcall.events import ToolCallFinished, ToolCallStarted
 from agentcall.messages import EnclosingCall, ToolCall, ToolResult, enclosing_call
 from agentcall.repair import RefusedCall, repair_call
 from agentcall.result import RunResult, ToolFailure
-from agentcall.runtime.hooks import ToolSpan
+from agentcall.runtime.instrumentation import ToolSpan
 from agentcall.runtime.planned_call import PlannedCall
-from agentcall.runtime.prompts import format_self_cancellation, format_timeout
+from agentcall.runtime.prompts import (
+    format_blocked_result,
+    format_self_cancellation,
+    format_timeout,
+)
 from agentcall.runtime.state import RunState, current_run
 from agentcall.settings import Limits
 from agentcall.tools.registry import ToolRegistry
@@ -47,6 +51,9 @@ from agentcall.workers.invoke import (
 )
 from agentcall.workers.process_pool import call_in_process
 from agentcall.workers.threads import BRIEF_SECONDS, run_in_thread
+
+if TYPE_CHECKING:  # few agents have hooks
+    from agentcall.runtime.hooks import HookSet
 
 _log = logging.getLogger("agentcall.tools")
 logging.getLogger("agentcall").addHandler(logging.NullHandler())  # silent until it is configured
@@ -110,14 +117,14 @@ async def execute_calls(planned: Iterable[PlannedCall], state: RunState) -> set[
     async def execute_one(item: PlannedCall) -> None:
         if not item.tool.options.delegates:
             state.results[item.call.id] = await state.steps.call_tool(
-                item, lambda: execute_with_hooks(item, None, state)
+                item, lambda: execute_observed(item, None, state)
             )
             if state.fatal_error is not None:
                 raise state.fatal_error
             return
         token = current_run.set(state)
         try:
-            state.results[item.call.id] = await execute_with_hooks(item, None, state)
+            state.results[item.call.id] = await execute_observed(item, None, state)
         except AgentRunPaused as pause:
             paused.add(item.call.id)
             state.paused_runs[item.call.id] = pause.result
@@ -173,7 +180,7 @@ def _split_batches(planned: Iterable[PlannedCall]) -> Iterable[Sequence[PlannedC
         yield batch
 
 
-async def execute_with_hooks(item: PlannedCall, limit: int | None, state: RunState) -> ToolResult:
+async def execute_observed(item: PlannedCall, limit: int | None, state: RunState) -> ToolResult:
     """Execute a call within the instrumentation of the run, and report its start and end."""
     if state.instrumentation is None:
         return await _execute_with_events(item, limit, state)
@@ -184,19 +191,41 @@ async def execute_with_hooks(item: PlannedCall, limit: int | None, state: RunSta
 
 
 async def _execute_with_events(item: PlannedCall, limit: int | None, state: RunState) -> ToolResult:
-    if state.emit is None or state.progress is None:
+    hooks, progress = state.spec.hooks, state.progress
+    if state.emit is None or progress is None:
         result, exception = await execute_once(item, limit)
-        return result if exception is None else _handle_exception(item, result, exception, state)
+        if exception is not None:
+            result = _handle_exception(item, result, exception, state)
+        return result if hooks is None else await _change_result(item, result, state, hooks)
     state.emit(ToolCallStarted(item.call))
-    state.progress.begin(item.call)
+    progress.begin(item.call)
     try:
         result, exception = await execute_once(item, limit)
     finally:
-        state.progress.end(item.call.id)
+        progress.end(item.call.id)
     if exception is not None:
         result = _handle_exception(item, result, exception, state)
+    if hooks is not None:
+        result = await _change_result(item, result, state, hooks)
     state.emit(ToolCallFinished(item.call, result, result.seconds or 0.0, exception))
     return result
+
+
+async def _change_result(
+    item: PlannedCall, result: ToolResult, state: RunState, hooks: HookSet
+) -> ToolResult:
+    """Return the result of a call as the hooks change it; their errors end the run afterwards."""
+    try:
+        return await hooks.change_result(item.context, item.call, result)
+    except ModelRetry as error:
+        return replace(result, text=str(error), is_error=True, images=())
+    except Blocked as error:  # of this run alone
+        state.fatal_error = state.fatal_error or error
+        text = format_blocked_result(str(error))
+        return replace(result, text=text, is_error=True, images=())
+    except Exception as error:
+        state.end_with_error(error, "a hook")
+        return result
 
 
 def _handle_exception(

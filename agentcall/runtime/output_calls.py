@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.runtime.executor import execute_with_hooks
+from agentcall.runtime.executor import execute_observed
 from agentcall.runtime.output_choices import FunctionChoice, OutputChoice
 from agentcall.runtime.planned_call import OutputCall, PlannedCall
 from agentcall.runtime.state import RunState
@@ -67,7 +67,7 @@ async def call_output_function(
 ) -> tuple[ToolResult, object]:
     """Call the function of an answer, as a step of the run; return the result and the value."""
     step = _capture_value(item, state.output_values)
-    result = await state.steps.call_tool(step, lambda: execute_with_hooks(step, None, state))
+    result = await state.steps.call_tool(step, lambda: execute_observed(step, None, state))
     if state.fatal_error is not None:
         raise state.fatal_error
     if result.is_error:

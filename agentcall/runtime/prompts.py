@@ -102,6 +102,11 @@ def format_person_denial(reason: str) -> str:
     return f"A person refused this call{because}. It was not carried out; do not claim that it was."
 
 
+def format_blocked_result(reason: str) -> str:
+    """Return the result of a call whose own result a hook did not let pass."""
+    return f"The result of this call is withheld: {reason}"
+
+
 def format_policy_denial(reason: str) -> str:
     """A call that the policy denied."""
     because = f": {reason}" if reason else ""

@@ -23,15 +23,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentcall.dialects.answer_parts import MalformedCallPart
 from agentcall.errors import (
     BadAnswer,
+    Blocked,
     ContextOverflow,
     CutAnswer,
     JournalError,
     ModelError,
+    ModelRetry,
     PolicyFailed,
     SessionError,
     UsageError,
@@ -41,6 +43,7 @@ from agentcall.events import (
     AnswerDiscarded,
     Emit,
     HandedOver,
+    RunBlocked,
     RunFinished,
     RunStarted,
     TextDelta,
@@ -64,7 +67,7 @@ from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.call_rules import FinalTool
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.handoff import find_handoff, keep_first_handoff
-from agentcall.runtime.hooks import AgentSpan, instrument_model
+from agentcall.runtime.instrumentation import AgentSpan, instrument_model
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.planned_call import OutputCall, PlannedCall
 from agentcall.runtime.prompts import (
@@ -81,6 +84,9 @@ from agentcall.runtime.state import RunInput, RunState
 from agentcall.runtime.tool_calls import TurnPlanner, collect_pending, execute_plan, restore_turns
 from agentcall.runtime.turn import ModelCaller, ModelTurn
 from agentcall.tools.importable import is_importing
+
+if TYPE_CHECKING:  # few agents have hooks
+    from agentcall.runtime.hooks import HookSet
 
 _log = logging.getLogger("agentcall.models")
 
@@ -126,6 +132,8 @@ class AgentRun:
         self._may_compact = False
         self._restored_turn = 0 if checkpoint is None else checkpoint.turns
         self.final_result: RunResult[Any] | None = None
+        self._is_new = checkpoint is None and not run_input.turns
+        self._has_sent_changed = False  # by a hook
         if checkpoint is not None:
             self._state.budget.add_to_parents(checkpoint.usage - before)
             restore_turns(checkpoint.messages[run_input.start :], self._state)
@@ -173,9 +181,12 @@ class AgentRun:
             result = self._finish(state.build_partial_result("cancelled", "it was cancelled"))
             attach_result(error, result)
             raise
+        except Blocked as error:
+            state.emit_event(RunBlocked(str(error)))
+            result = state.build_partial_result("blocked", str(error))
         except Exception as error:
             if error is state.fatal_error:
-                why = f"a tool raised {type(error).__name__}"
+                why = f"{state.fatal_source} raised {type(error).__name__}"
                 attach_result(error, self._finish(state.build_partial_result("error", why)))
             raise
         return self._finish(result)
@@ -225,7 +236,13 @@ class AgentRun:
             result: RunResult[Any] | None = None
             if state.input.pending or state.input.paused:
                 result = await self._execute_calls(TurnPlanner(state).plan_resumed_calls())
-            while result is None:
+            elif self._is_new and state.spec.hooks is not None:
+                await self._check_input(state.spec.hooks)
+            while True:
+                if result is not None and state.spec.hooks is not None:
+                    result = await self._check_output(result, state.spec.hooks)
+                if result is not None:
+                    return result
                 exceeded = state.budget.find_exceeded_limit()
                 if exceeded is not None:
                     return state.build_partial_result(*exceeded)
@@ -233,7 +250,86 @@ class AgentRun:
                 if used and state.spec.registry and state.budget.requests_left == 1:
                     state.close_tools("max_requests")
                 result = await self._process_turn(await self._request_turn())
+
+    # The user's checks and hooks.
+
+    async def _check_input(self, hooks: HookSet) -> None:
+        """Let the checks change the messages of the user that the run answers. Raises Blocked."""
+        state = self._state
+        messages = tuple(state.transcript)
+        begin = next(
+            (i for i in range(len(messages), 0, -1) if not isinstance(messages[i - 1], User)), 0
+        )
+        for index in range(begin, len(messages)):
+            message = messages[index]
+            if not (hooks.checks_input and isinstance(message, User)):
+                continue
+            try:
+                with state.call_user_code() as context:
+                    checked = await hooks.check_input(context, message)
+            except Blocked:
+                state.drop_messages(index)  # a session would send it with the next run
+                raise
+            state.replace_message(index, checked)
+
+    async def _check_output(
+        self, result: RunResult[Any], hooks: HookSet
+    ) -> RunResult[Any] | None:  # Any: the agent knows its output's type
+        """Return the result with a checked output; None if the model is asked again."""
+        state, last = self._state, len(self._state.transcript) - 1
+        if not hooks.checks_output or isinstance(result.answer, MissingOutput):
             return result
+        answer = state.transcript[last]
+        is_text = isinstance(answer, Assistant) and not answer.calls
+        try:
+            with state.call_user_code() as context:
+                value = await hooks.check_output(context, result.answer, state.spec.output)
+        except Blocked as error:
+            state.emit_event(AnswerDiscarded(str(error)))
+            if is_text:
+                state.drop_messages(last)
+            raise
+        except ModelRetry as error:
+            reason = f"was rejected by a check: {error}"
+            if result.stop_reason != "final":
+                return state.build_partial_result(result.stop_reason, f"the answer {reason}")
+            return self._reject_answer("", str(error), reason)
+        if value is result.answer:
+            return result
+        if is_text and isinstance(answer, Assistant):
+            text = hooks.format_output(value)
+            state.emit_event(AnswerDiscarded("a check changed the output"))
+            state.emit_event(TextDelta(text))
+            state.replace_message(last, replace(answer, text=text))
+        return state.build_result(result.stop_reason, value)
+
+    async def _change_answer(self, turn: ModelTurn, hooks: HookSet) -> ModelTurn:
+        """Return the model's answer as the hooks change it. Raises Blocked and ModelRetry."""
+        state = self._state
+        try:
+            with state.call_user_code() as context:
+                changed = await hooks.change_turn(context, turn)
+        except Blocked as error:
+            state.emit_event(AnswerDiscarded(str(error)))
+            raise
+        if changed.text != turn.text:
+            state.emit_event(AnswerDiscarded("a hook changed the answer"))
+            state.emit_event(TextDelta(changed.text))
+        return changed
+
+    async def _request_changed(
+        self, request: ModelRequest, reserve_retry: Callable[[], bool], hooks: HookSet
+    ) -> ModelTurn:
+        """Send a request as the hooks change it, and return the model's answer."""
+        self._model_caller.wasted_usage = Usage()  # of this request, if a hook raises
+        step = hooks.create_step(request)
+        with self._state.call_user_code() as context:
+            changed = await hooks.change_request(context, step)
+        # Then the tokens of the request say nothing about the conversation.
+        self._has_sent_changed = changed.messages is not step.messages
+        if changed is not step:
+            request = hooks.apply_step(request, changed)
+        return await self._model_caller.request_turn(request, reserve_retry)
 
     # The model's turn.
 
@@ -252,6 +348,8 @@ class AgentRun:
                 if not await self._make_room():
                     raise self._explain_overflow(error) from error
                 continue
+            if self._has_sent_changed:  # the tokens say nothing about the conversation
+                return turn
             if state.transcript.size <= state.small_size:
                 state.prompt_meter.tokens = turn.usage.input_tokens
                 return turn
@@ -332,8 +430,12 @@ class AgentRun:
             settings=state.settings,
             holds_answer=state.holds_answer,
         )
-        key = f"{state.run_id}:{state.turns}"
-        return await self._call_model(key, self._model_caller, request, state.create_checkpoint)
+        key, hooks = f"{state.run_id}:{state.turns}", state.spec.hooks
+        if hooks is not None and not hooks.before_model:
+            hooks = None
+        return await self._call_model(
+            key, self._model_caller, request, state.create_checkpoint, hooks
+        )
 
     async def _call_model(
         self,
@@ -341,6 +443,7 @@ class AgentRun:
         caller: ModelCaller,
         request: ModelRequest,
         create_checkpoint: Callable[[], RunCheckpoint],
+        hooks: HookSet | None = None,
     ) -> ModelTurn:
         """Return a turn within the budget, as the step with this key."""
         budget, reserved = self._state.budget, 1
@@ -355,7 +458,13 @@ class AgentRun:
             raise CutAnswer("the server left a part of the conversation out, or cut its answer")
         try:
             turn = await self._state.steps.call_model(
-                key, lambda: caller.request_turn(request, reserve_retry), create_checkpoint
+                key,
+                lambda: (
+                    caller.request_turn(request, reserve_retry)
+                    if hooks is None
+                    else self._request_changed(request, reserve_retry, hooks)
+                ),
+                create_checkpoint,
             )
         except BaseException:
             budget.commit_usage(reserved, caller.wasted_usage)
@@ -365,6 +474,12 @@ class AgentRun:
 
     async def _process_turn(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Act on a turn: return the run's result, or None to continue."""
+        hooks = self._state.spec.hooks
+        if hooks is not None and hooks.after_model:
+            try:
+                turn = await self._change_answer(turn, hooks)
+            except ModelRetry as error:
+                return self._reject_answer(turn.text, str(error), f"was rejected: {error}")
         is_open = self._state.are_tools_open
         if turn.finish == "length":
             return self._process_truncated_answer(turn)
@@ -387,7 +502,10 @@ class AgentRun:
         if not was_closed:
             state.invalid_answers = 0
         state.holds_answer = False
-        planned = TurnPlanner(state).plan_calls(turn.calls)
+        planner, calls, hooks = TurnPlanner(state), turn.calls, state.spec.hooks
+        if hooks is not None and hooks.before_tool:
+            calls = tuple(await planner.change_calls(calls, hooks))
+        planned = planner.plan_calls(calls)
         if state.tool_choice != "auto":
             self._release_tool_choice(planned)
         if state.spec.handoffs:
@@ -471,6 +589,7 @@ class AgentRun:
         if state.spec.instructions:
             await state.write_instructions()
         self._model_caller = self._create_model_caller()
+        self._has_sent_changed = False
         if state.instrumentation is not None:
             self._handoff_spans.enter_context(state.instrumentation.observe(self._create_span()))
         state.emit_event(HandedOver(before.name, state.spec.name))

@@ -11,7 +11,8 @@ How the budgets of nested runs work:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agentcall.approvals import ApprovalRule, FinalDecision
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
-from agentcall.errors import UsageError
+from agentcall.errors import Blocked, ModelRetry, UsageError
 from agentcall.events import ContextCompacted, Emit, Event, MessagesOmitted
 from agentcall.messages import (
     Assistant,
@@ -53,7 +54,7 @@ from agentcall.runtime.context_meter import (
     reserve_answer,
 )
 from agentcall.runtime.context_trimming import ContextView
-from agentcall.runtime.hooks import Instrumentation, get_instrumentation
+from agentcall.runtime.instrumentation import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.prompts import (
@@ -233,6 +234,7 @@ class RunState:
         self.tool_errors: list[ToolFailure] = []
         # An exception of a tool that ends the run, as `Agent.on_tool_error` decided.
         self.fatal_error: Exception | None = None
+        self.fatal_source = "a tool"
         # Why the tools will be closed when this turn ends, and why they are closed.
         self.closing_reason: StopReason | None = None
         self.close_reason: StopReason | None = None
@@ -337,11 +339,23 @@ class RunState:
         if self.input.parent is not None:
             self.input.parent.record_tool_error(failure)
 
-    def end_with_error(self, error: Exception) -> None:
+    def end_with_error(self, error: Exception, source: str = "a tool") -> None:
         """End this run and the runs above it with this error when the current call is recorded."""
-        self.fatal_error = self.fatal_error or error
+        if self.fatal_error is None:
+            self.fatal_error, self.fatal_source = error, source
         if self.input.parent is not None:
-            self.input.parent.end_with_error(error)
+            self.input.parent.end_with_error(error, source)
+
+    @contextmanager
+    def call_user_code(self) -> Generator[RunContext[Any], None, None]:  # Any: the user's own type
+        """Call hooks or checks: an error that they do not mean for the model ends the run."""
+        try:
+            yield self.create_context()
+        except (Blocked, ModelRetry):
+            raise
+        except Exception as error:
+            self.end_with_error(error, "a hook or a check")
+            raise
 
     # Interrupted runs.
 
@@ -552,6 +566,16 @@ class RunState:
         self.prompt_meter.counted = len(self.transcript)
         if self.view.has_shortened_results:
             self._offer_readers()
+
+    def replace_message(self, index: int, message: Message) -> None:
+        """Replace a message that has not been sent."""
+        if message is not self.transcript[index]:
+            messages = tuple(self.transcript)
+            self.transcript = Transcript((*messages[:index], message, *messages[index + 1 :]))
+
+    def drop_messages(self, begin: int) -> None:
+        """Drop the messages from this index on."""
+        self.transcript = Transcript(tuple(self.transcript)[:begin])
 
     def append_result(self, result: ToolResult) -> None:
         """Append a tool's result; the model gets a long one shortened."""

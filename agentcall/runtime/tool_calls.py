@@ -19,12 +19,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from agentcall.approvals import Denied, has_matching_rule
 from agentcall.dialects.answer_parts import ToolCallPart
+from agentcall.errors import ModelRetry, UsageError
 from agentcall.events import (
     ApprovalRequested,
     LoopDetected,
@@ -66,6 +67,9 @@ from agentcall.runtime.prompts import (
 from agentcall.runtime.state import RunState
 from agentcall.tools.tool import RunContext
 
+if TYPE_CHECKING:  # few agents have hooks
+    from agentcall.runtime.hooks import HookSet
+
 _REAPPROVAL_REASON = "it was approved always before untrusted content came into the conversation"
 _NO_RECORDED_CALLS: Mapping[int, RecordedCall] = {}
 
@@ -78,6 +82,39 @@ class TurnPlanner:
         # What the tools are given: the state before the first call of the turn.
         self._messages = tuple(state.transcript)
         self._usage = state.budget.used
+        # By the index of a call, if hooks have changed the calls of the turn.
+        self._ids: dict[int, str] = {}
+        self._refusals: dict[int, str] = {}
+
+    async def change_calls(
+        self, parsed_calls: Sequence[ToolCallPart], hooks: HookSet
+    ) -> list[ToolCallPart]:
+        """Return the calls as the hooks change them; those that they refuse are kept for later."""
+        state = self._state
+        changed_calls: list[ToolCallPart] = []
+        for index, parsed in enumerate(parsed_calls):
+            repaired = repair_call(parsed, state.tools)
+            changed_calls.append(parsed)
+            if isinstance(repaired, RefusedCall):
+                continue
+            self._ids[index] = call_id = self._assign_id(parsed.id, index)
+            call = ToolCall(call_id, repaired.tool.name, repaired.arguments)
+            try:
+                with state.call_user_code():
+                    changed = await hooks.change_call(self._create_context(call, index), call)
+                    if changed != call:
+                        changed_calls[-1] = self._replace_call(changed)
+            except ModelRetry as error:
+                self._refusals[index] = str(error)
+        return changed_calls
+
+    def _replace_call(self, call: ToolCall) -> ToolCallPart:
+        """Return a call of a hook as if a model had made it. Raises UsageError if it is invalid."""
+        parsed = ToolCallPart(call.name, call.arguments, call.id)
+        repaired = repair_call(parsed, self._state.tools)
+        if isinstance(repaired, RefusedCall):
+            raise UsageError(f"before_tool returned an invalid call: {repaired.message}")
+        return parsed
 
     def plan_calls(self, parsed_calls: Sequence[ToolCallPart]) -> list[PlannedCall]:
         """Plan the calls that the model asks for."""
@@ -152,6 +189,8 @@ class TurnPlanner:
         """
         # A slash joins the ids of the calls of nested agents: no server may send such an id.
         call_ids = self._state.call_ids
+        if index in self._ids:
+            return self._ids[index]
         is_free = server_id and server_id not in call_ids and "/" not in server_id
         number = 100 * self._state.turns + index
         call_id = server_id if is_free else f"call{number:05}"
@@ -197,6 +236,8 @@ class TurnPlanner:
         state = self._state
         if state.spec.output.tools and state.spec.output.find_choice(call.name) is not None:
             return self._decide_output_call(call, repaired, fingerprint, index)
+        if index in self._refusals:
+            return refuse_call(call, self._refusals[index], is_invalid=True)
         max_calls = state.spec.limits.calls_per_turn
         if max_calls is not None and index >= max_calls:
             return refuse_call(call, format_too_many_calls(max_calls))
@@ -342,8 +383,16 @@ class TurnPlanner:
     def _plan_run(
         self, call: ToolCall, repaired: RepairedCall, fingerprint: str, index: int
     ) -> PlannedCall:
+        context = self._create_context(call, index)
+        return PlannedCall(
+            call, "run", repaired.tool, repaired.values, context, fingerprint=fingerprint
+        )
+
+    def _create_context(
+        self, call: ToolCall, index: int
+    ) -> RunContext[Any]:  # Any: the user's own type
         state = self._state
-        context: RunContext[Any] = RunContext(  # Any: the user's own type
+        return RunContext(
             deps=state.input.deps,
             usage=self._usage,
             messages=self._messages,
@@ -354,9 +403,6 @@ class TurnPlanner:
             idempotency_key=f"{state.run_id}:{state.turns}:{index}",
             tainted=state.is_tainted,
             progress_sink=state.progress,
-        )
-        return PlannedCall(
-            call, "run", repaired.tool, repaired.values, context, fingerprint=fingerprint
         )
 
     def _ask(self, call: ToolCall, reason: str, fingerprint: str) -> PlannedCall:

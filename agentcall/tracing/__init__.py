@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentcall.errors import MissingExtra, UsageError
-from agentcall.runtime.hooks import InstrumentationHandle, add_instrumentation
+from agentcall.runtime.instrumentation import InstrumentationHandle, add_instrumentation
 from agentcall.tracing.jsonl import JSONLinesExporter
 from agentcall.tracing.spans import SpanBuilder
 

@@ -45,7 +45,7 @@ from agentcall.models.errors import expand_secrets, mask_text
 from agentcall.models.model import ResponseEnd, ResponseEvent, ResponseStart, collect_secrets
 from agentcall.result import RunResult
 from agentcall.runtime.executor import AgentRunPaused
-from agentcall.runtime.hooks import (
+from agentcall.runtime.instrumentation import (
     AgentSpan,
     InstrumentedSpan,
     ModelSpan,

@@ -31,7 +31,7 @@ from agentcall.messages import Image
 from agentcall.models.fallback import Fallback, RateLimitedModel
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.runtime.hooks import get_instrumentation
+from agentcall.runtime.instrumentation import get_instrumentation
 from agentcall.testing import (
     FakeServer,
     RecordedRequest,

@@ -132,7 +132,7 @@ def get_finish_reason(result: RunResult[Any]) -> str:
     match result.stop_reason:
         case "max_tokens" | "max_requests":
             return "length"
-        case "content_filter":
+        case "content_filter" | "blocked":
             return "content_filter"
         case "final" | "max_tool_calls" | "loop" | "timeout" | "cancelled" | "approval" | "error":
             return "stop"
