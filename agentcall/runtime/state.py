@@ -212,7 +212,6 @@ class RunState:
         self.run_id = run_input.run_id
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.steps = spec.steps
-        self.overrides = spec.overrides if spec.first is None else spec.first.overrides
         self.emit, self.progress = emit, None if emit is None else ProgressQueue(emit)
         self.wait_for_reader = run_input.wait_for_reader
         if parent is not None:
@@ -687,7 +686,7 @@ class RunState:
             paused=paused,
             tool_errors=tuple(self.tool_errors),
             settings=self.input.settings,
-            overrides=self.overrides,
+            overrides=(self.spec.first or self.spec).overrides,
         )
 
     @property
