@@ -733,6 +733,7 @@ class Agent(Generic[Output, Deps]):
             name=name or normalize_tool_name(self.name),
             description=description or format_agent_description(self.name, self._instructions_text),
             input_type=input_type,
+            result_type=self.output_type,
             **options,
         )
 

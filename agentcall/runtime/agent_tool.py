@@ -50,19 +50,23 @@ def create_agent_tool(
     name: str,
     description: str,
     input_type: object = str,
+    result_type: object = str,
     **options: Unpack[ToolOptionArguments],
 ) -> Tool:
-    """Create the tool that asks an agent for a text, or with a value of `input_type`."""
+    """Create the tool that asks an agent for a text, or with a value of `input_type`.
+
+    result_type: the type of the agent's output, for `describe_result`.
+    """
     arguments: ToolOptionArguments = {"timeout": None, **options}
     check_options(arguments)
     tool_options = replace(ToolOptions(**arguments), delegates=True)
     if input_type is str:
-        text_function = TextAgentTool(get_spec)
+        text_function = TextAgentTool(get_spec, result_type)
         text_schema = function_schema(
             text_function, name=name, description=description, context_type=RunContext
         )
         return Tool(text_function, text_schema, tool_options)
-    function = StructuredAgentTool(get_spec)
+    function = StructuredAgentTool(get_spec, result_type)
     schema = input_schema(
         function, input_type, name=name, description=description, context_type=RunContext
     )
@@ -72,8 +76,9 @@ def create_agent_tool(
 class TextAgentTool:
     """An agent that is asked with a text."""
 
-    def __init__(self, get_spec: SpecFactory) -> None:
+    def __init__(self, get_spec: SpecFactory, result_type: object) -> None:
         self.get_spec = get_spec
+        self.result_type = result_type
 
     async def __call__(self, context: RunContext[object], task: str) -> object:
         """Ask the agent.
@@ -88,8 +93,9 @@ class TextAgentTool:
 class StructuredAgentTool:
     """An agent that is asked with a value, which it reads as JSON."""
 
-    def __init__(self, get_spec: SpecFactory) -> None:
+    def __init__(self, get_spec: SpecFactory, result_type: object) -> None:
         self.get_spec = get_spec
+        self.result_type = result_type
 
     async def __call__(self, context: RunContext[object], value: object) -> object:
         """Ask the agent."""

@@ -14,7 +14,7 @@ from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 from agentcall.errors import SchemaError, UsageError
 from agentcall.messages import JSON, Message, Usage
 from agentcall.tools.importable import FunctionRef, explain_not_importable, make_function_ref
-from agentcall.tools.schema import ExternalSchema, FunctionSchema, function_schema
+from agentcall.tools.schema import ExternalSchema, FunctionSchema, function_schema, read_return_type
 
 Deps = TypeVar("Deps", default=object)
 P = ParamSpec("P", default=...)
@@ -143,6 +143,7 @@ class ToolOptionArguments(TypedDict, total=False):
     offered: OfferFunction | None
     after: Sequence[str | Callable[..., Any]]
     attempts: int
+    describe_result: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,8 @@ class ToolOptions:
     after: the tools, or their names, that have to succeed in the run before it is called.
     attempts: how often a call is made while it fails for a moment, as with a lost connection; only
         for a tool that is idempotent or read_only.
+    describe_result: its description says which fields its result has, if it returns a pydantic
+        model, a dataclass, a TypedDict or a list or dict of these.
     delegates: it is an agent with a run of its own; see `Agent.as_tool`.
     """
 
@@ -193,6 +196,7 @@ class ToolOptions:
     offered: OfferFunction | None = None
     after: Sequence[str | Callable[..., Any]] = ()  # Any: a tool may take and give anything
     attempts: int = 1
+    describe_result: bool = False
     delegates: bool = False
 
     def __post_init__(self) -> None:
@@ -231,6 +235,7 @@ class Tool(Generic[P, R]):
         self.options = options
         self.has_returned_untrusted = False
         self._unbound = unbound
+        self._result_line = _describe_result(function) if options.describe_result else ""
         if options.isolated:
             _check_can_isolate(function, schema)
         if options.egress:
@@ -253,7 +258,7 @@ class Tool(Generic[P, R]):
     @property
     def description(self) -> str:
         """The description that the model sees."""
-        return self.schema.description
+        return f"{self.schema.description}{self._result_line}"
 
     @property
     def parameters(self) -> dict[str, JSON]:
@@ -437,10 +442,19 @@ def _override_tool(
 ) -> Tool:
     if name is None and description is None and not options:
         return inner_tool
-    described = inner_tool.description if description is None else description
+    described = inner_tool.schema.description if description is None else description
     schema = replace(inner_tool.schema, name=name or inner_tool.name, description=described)
     check_options(options)
     return inner_tool.copy_with(schema, replace(inner_tool.options, **options))
+
+
+def _describe_result(function: Function) -> str:
+    """Return the line about the fields of a tool's result; empty without fields."""
+    from agentcall.tools.schema.result_shape import format_result_type  # late: few tools have it
+
+    known = getattr(function, "result_type", None)
+    shape = format_result_type(read_return_type(function) if known is None else known)
+    return f"\nReturns: {shape}" if shape else ""
 
 
 def _check_can_isolate(function: Function, schema: FunctionSchema | ExternalSchema) -> None:
@@ -527,6 +541,7 @@ _OPTION_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
         "a list of tools, or of their names",
     ),
     "attempts": (lambda value: _is_count(value) and value != 0, "a number of at least 1"),
+    "describe_result": _FLAG,
 }
 
 
