@@ -38,6 +38,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "knowledge.md",
         "tool_search.md",
         "skills.md",
+        "code_mode.md",
         "stopping.md",
         "safety.md",
     ],

@@ -76,6 +76,10 @@ class ResponseEnd:
 ResponseEvent: TypeAlias = MessagePart | ResponseStart | ResponseProgress | ResponseEnd
 
 
+PROGRAM_STEP = "program"
+"""The finish reason of a turn that is a step of a program (`code_mode.py`): until the program ends,
+no request is made."""
+
 BEFORE_ANSWER = (ResponseStart, ResponseProgress)
 """Parts after which another model may still be asked instead."""
 

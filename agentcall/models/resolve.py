@@ -7,6 +7,8 @@
     "ollama:NAME", "vllm:NAME", ...  a model of a program on this machine (`server_programs.py`), or
                                      with `NAME@host:port` elsewhere; without NAME its only one
     "embedded", "embedded:NAME"      the embedded model on the CPU, started by the first request
+    "code:NAME"                      a model that calls tools by programs (`code_mode.py`); NAME is
+                                     any of these
     several, as a list or "URL,URL"  a `LoadBalancer`: the least busy server, or the next if it
                                      fails
     None                             AGENTCALL_MODEL, else a running local LMDeploy, else embedded
@@ -136,6 +138,8 @@ def _resolve_shorthand(shorthand: str, tries: int) -> Model:
         return _LazyModel(lambda: _create_http_model(url, model or None, tries))
     if kind == "lmdeploy":
         return _LazyModel(lambda: _create_lmdeploy_model(rest, tries))
+    if kind == "code":
+        return _LazyModel(lambda: _create_code_mode(rest))
     if kind == "embedded":
         return _LazyModel(lambda: _create_embedded_model(rest or None))
     from agentcall.models.server_programs import PROGRAMS, locate_program  # few programs need it
@@ -146,6 +150,12 @@ def _resolve_shorthand(shorthand: str, tries: int) -> Model:
     raise UnknownModel(
         f"{redact_url(shorthand)!r} is not the name of a model; {_suggest_shorthand(shorthand)}"
     )
+
+
+def _create_code_mode(rest: str) -> Model:
+    from agentcall.models.code_mode import CodeMode
+
+    return CodeMode(resolve_model(rest or None))
 
 
 def _suggest_shorthand(text: str) -> str:

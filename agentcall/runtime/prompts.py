@@ -140,6 +140,14 @@ FINAL_ANSWER = (
 )
 
 
+def format_failed_program(reason: str) -> str:
+    """Report to a model why its program failed."""
+    return (
+        f"The program failed: {reason}\n\nWrite the whole program again, without the mistake. "
+        "Calls that have succeeded keep their results and are not made again."
+    )
+
+
 def format_malformed_call(reason: str, text: str, tools: Iterable[str]) -> str:
     """A tool call that the dialect could not read."""
     wrote = f" You wrote:\n{text[:_MAX_QUOTED_CHARS]}\n" if text.strip() else " "

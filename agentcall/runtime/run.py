@@ -61,7 +61,7 @@ from agentcall.messages import (
     format_json,
     is_tainted,
 )
-from agentcall.models.model import Model, ModelRequest
+from agentcall.models.model import PROGRAM_STEP, Model, ModelRequest
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.call_rules import FinalTool
@@ -77,6 +77,7 @@ from agentcall.runtime.prompts import (
     format_call_example,
     format_end_with_call,
     format_failed_output,
+    format_failed_program,
     format_malformed_call,
     format_missing_steps,
 )
@@ -243,11 +244,12 @@ class AgentRun:
                     result = await self._check_output(result, state.spec.hooks)
                 if result is not None:
                     return result
-                exceeded = state.budget.find_exceeded_limit()
+                exceeded = None if state.is_in_program else state.budget.find_exceeded_limit()
                 if exceeded is not None:
                     return state.build_partial_result(*exceeded)
                 used = state.budget.used.requests
-                if used and state.spec.registry and state.budget.requests_left == 1:
+                is_last = state.budget.requests_left == 1 and not state.is_in_program
+                if used and state.spec.registry and is_last:
                     state.close_tools("max_requests")
                 result = await self._process_turn(await self._request_turn())
 
@@ -446,7 +448,8 @@ class AgentRun:
         hooks: HookSet | None = None,
     ) -> ModelTurn:
         """Return a turn within the budget, as the step with this key."""
-        budget, reserved = self._state.budget, 1
+        budget = self._state.budget
+        reserved = 0 if self._state.is_in_program else 1
 
         def reserve_retry() -> bool:
             nonlocal reserved
@@ -454,7 +457,7 @@ class AgentRun:
             reserved += may_retry
             return may_retry
 
-        if not budget.reserve_request():
+        if reserved and not budget.reserve_request():
             raise CutAnswer("the server left a part of the conversation out, or cut its answer")
         try:
             turn = await self._state.steps.call_model(
@@ -481,6 +484,7 @@ class AgentRun:
             except ModelRetry as error:
                 return self._reject_answer(turn.text, str(error), f"was rejected: {error}")
         is_open = self._state.are_tools_open
+        self._state.is_in_program = turn.finish == PROGRAM_STEP and is_open
         if turn.finish == "length":
             return self._process_truncated_answer(turn)
         if turn.finish == "content_filter":
@@ -488,6 +492,8 @@ class AgentRun:
         if turn.calls and is_open:
             return await self._process_calls(turn)
         if turn.broken and is_open:
+            if turn.finish == PROGRAM_STEP:
+                return self._reject_program(turn)
             reason = f"had a tool call that cannot be parsed: {turn.broken[0].reason}"
             message = self._format_malformed_call(turn.broken[0])
             return self._reject_answer(turn.text, message, reason)
@@ -755,6 +761,14 @@ class AgentRun:
             note = format_end_with_call(*state.list_next_calls()) if state.ends_by_call else ""
             state.transcript.append(User(note or EMPTY_ANSWER))
         return None
+
+    def _reject_program(self, turn: ModelTurn) -> RunResult[Any] | None:
+        """Report to the model why its program failed, which then writes another one."""
+        self._state.is_in_program = False
+        if turn.thinking:  # it has the program, which failed before its first call
+            self._append_answer(turn.text, thinking=turn.thinking)
+        message = format_failed_program(turn.broken[0].reason)
+        return self._reject_answer("", message, f"had a program that failed: {message}")
 
     def _reject_answer(self, text: str, message: str, reason: str) -> RunResult[Any] | None:
         """Report to the model what is wrong with its answer; end the run if that did not help.

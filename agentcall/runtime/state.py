@@ -257,6 +257,7 @@ class RunState:
         self.invalid_answers = 0  # in a row
         self.holds_answer = False  # whether the next answer has to be an output
         self.prompt_meter = PromptMeter()
+        self.is_in_program = False  # the next turn is a step of a program: no request is made
         # What `AgentSpec.rules` are about; None while no agent of the run has any.
         self.call_record: CallRecord | None = None
         self._recorded_hidden: Collection[str] | None = None  # of a request of an earlier process

@@ -1,0 +1,235 @@
+"""Code mode: a model that answers with programs, in which the tools are functions.
+
+`CodeMode(model)` is a model itself. Asked about a conversation in which a program waits for the
+results of its calls, it runs the program and does not ask the model behind it. So each call of a
+program is a tool call like any other: validated, decided about, recorded, resumed.
+
+Rules:
+1. What a program printed is the answer. A program that printed nothing is followed by a request for
+   words, without functions.
+2. A program that failed is written again; the model reads the traceback. An equal call that an
+   earlier program made since the question is not made again: it has the result that it had.
+3. Of an answer that was cut, nothing is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timezone
+
+from agentcall.dialects.answer_parts import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
+from agentcall.dialects.code import (
+    FunctionSet,
+    Program,
+    ProgramRecord,
+    format_instructions,
+    may_be_code,
+    read_answer,
+    read_conversation,
+    render_conversation,
+)
+from agentcall.dialects.dialect import PromptSpec
+from agentcall.messages import Assistant, Message, ToolResult, Transcript, Usage
+from agentcall.models.model import (
+    PROGRAM_STEP,
+    Model,
+    ModelRequest,
+    ResponseEnd,
+    ResponseEvent,
+    ResponseStart,
+    close_response,
+    fetch_context_window,
+)
+from agentcall.models.program import (
+    CallOutcome,
+    ProgramAbandoned,
+    ProgramCall,
+    ProgramCalls,
+    ProgramEnd,
+    ProgramFailure,
+    ProgramStep,
+    run_program,
+)
+
+_NO_USAGE = Usage()
+_NO_OUTPUT = "it printed nothing; end with print(...)"
+
+
+class CodeMode:
+    """A model that calls tools by programs: `Agent("code:ollama:qwen3", tools=[...])`.
+
+    model: the model that writes them. Needs the extra `python`.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def inner_model(self) -> Model:
+        """The model that writes the programs."""
+        return self._model
+
+    def __repr__(self) -> str:
+        return f"CodeMode({self._model!r})"
+
+    async def fetch_context_window(self) -> int | None:
+        """Return the window of the model in tokens; None if it is not known."""
+        return await fetch_context_window(self._model)
+
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
+        """Yield the next step of the program that waits, or the model's answer."""
+        prompt = request.prompt
+        can_call = request.tool_choice != "none" and bool(prompt.tools or prompt.answer_schema)
+        functions = FunctionSet(prompt.tools, prompt.answer_schema)
+        items = read_conversation(request.transcript)
+        record = items[-1] if items else None
+        if can_call and isinstance(record, ProgramRecord) and record.is_open:
+            step = await self._continue(record, functions, items)
+            if step is not None:
+                for part in step:
+                    yield part
+                return
+            can_call = False
+        answer = self._ask_model(request, functions, items, can_call=can_call)
+        try:
+            async for part in answer:
+                yield part
+        finally:
+            await close_response(answer)
+
+    async def _continue(
+        self,
+        record: ProgramRecord,
+        functions: FunctionSet,
+        items: Sequence[Message | ProgramRecord],
+    ) -> Sequence[ResponseEvent] | None:
+        """Return the program's next step; None if it has ended without words."""
+        outcomes = [CallOutcome(call.name, result) for call, result in record.calls]
+        recalled = _collect_earlier_results(items[:-1])
+        try:
+            step = await _run(record.program, functions, outcomes, recalled)
+        except ProgramAbandoned:
+            return None
+        if isinstance(step, ProgramEnd) and not step.text:
+            return None
+        return [*_to_parts(record.program, step), ResponseEnd(PROGRAM_STEP, _NO_USAGE)]
+
+    async def _ask_model(
+        self,
+        request: ModelRequest,
+        functions: FunctionSet,
+        items: Sequence[Message | ProgramRecord],
+        *,
+        can_call: bool,
+    ) -> AsyncIterator[ResponseEvent]:
+        """Yield the model's answer: words as they arrive, or the first step of its program."""
+        conversation = Transcript(render_conversation(items, can_call=can_call))
+        text, shown, end = "", 0, ResponseEnd(None, Usage(1))
+        answer = self._model.ask(_build_request(request, functions, conversation))
+        try:
+            async for part in answer:
+                if isinstance(part, ResponseStart):
+                    yield ResponseStart(
+                        "code", f"{part.dialect}: {part.reason}", part.model, part.url
+                    )
+                elif isinstance(part, ResponseEnd):
+                    end = part
+                elif not isinstance(part, TextPart):
+                    yield part
+                else:
+                    text += part.text
+                    if not can_call or not may_be_code(text):
+                        yield TextPart(text[shown:])
+                        shown = len(text)
+        finally:
+            await close_response(answer)
+        if not can_call or end.finish_reason in (None, "content_filter"):
+            if text[shown:]:
+                yield TextPart(text[shown:])
+            yield end
+            return
+        async for part in self._finish_answer(text, shown, end, functions, items):
+            yield part
+
+    async def _finish_answer(
+        self,
+        text: str,
+        shown: int,
+        end: ResponseEnd,
+        functions: FunctionSet,
+        items: Sequence[Message | ProgramRecord],
+    ) -> AsyncIterator[ResponseEvent]:
+        """Yield what is left of an answer: its words, or the first step of its program."""
+        answer = read_answer(text, functions)
+        if answer.code is None:
+            if text[shown:]:
+                yield TextPart(text[shown:])
+            yield end
+            return
+        if answer.words[shown:]:
+            yield TextPart(answer.words[shown:])
+        if end.finish_reason == "length":
+            yield MalformedCallPart(answer.code, "the program was cut off")
+            yield end
+            return
+        program = Program(answer.code, datetime.now(timezone.utc).isoformat())
+        yield ThinkingPart(program.format())
+        step: ProgramStep = ProgramFailure(answer.refusal)
+        if not answer.refusal:
+            step = await _run(program, functions, (), _collect_earlier_results(items))
+        if step == ProgramEnd(""):
+            step = ProgramFailure(_NO_OUTPUT)
+        for part in _to_parts(program, step):
+            yield part
+        yield ResponseEnd(PROGRAM_STEP, end.usage)
+
+
+def _build_request(
+    request: ModelRequest, functions: FunctionSet, conversation: Transcript
+) -> ModelRequest:
+    """Return the request for a program or words, without tools."""
+    prompt = PromptSpec(format_instructions(request.prompt.instructions, functions))
+    return ModelRequest(conversation, prompt, "none", request.stream, request.settings)
+
+
+def _to_parts(program: Program, step: ProgramStep) -> Sequence[ResponseEvent]:
+    match step:
+        case ProgramCalls(calls):
+            return [ToolCallPart(call.name, call.arguments) for call in calls]
+        case ProgramEnd(text):
+            return [TextPart(text)]
+        case ProgramFailure(reason):
+            return [MalformedCallPart(program.code, reason)]
+
+
+async def _run(
+    program: Program,
+    functions: FunctionSet,
+    outcomes: Sequence[CallOutcome],
+    recalled: dict[ProgramCall, ToolResult],
+) -> ProgramStep:
+    def recall(call: ProgramCall) -> ToolResult | None:
+        return recalled.get(call.normalize())
+
+    return await asyncio.to_thread(run_program, program, functions, outcomes, recall)
+
+
+def _collect_earlier_results(
+    items: Sequence[Message | ProgramRecord],
+) -> dict[ProgramCall, ToolResult]:
+    """Return the results of the calls that programs have made since the last answer.
+
+    A failed call is not among them: it may be made again.
+    """
+    found: dict[ProgramCall, ToolResult] = {}
+    for item in items:
+        if isinstance(item, Assistant) or (isinstance(item, ProgramRecord) and item.output):
+            found.clear()
+        elif isinstance(item, ProgramRecord):
+            found.update(
+                (ProgramCall(call.name, call.arguments).normalize(), result)
+                for call, result in item.calls
+                if not result.is_error
+            )
+    return found
