@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Generator,
     Iterable,
@@ -71,6 +72,25 @@ if TYPE_CHECKING:
     from agentcall.runtime.state import RunInput
     from agentcall.runtime.text_stream import SyncTextStream, TextStream
     from agentcall.tools.skill import Skill, SkillSet
+
+    class AgentFields(TypedDict, total=False):
+        """The fields of `Agent` that are always given by name."""
+
+        limits: Limits
+        name: str
+        policy: Policy | None
+        max_tools: int | None
+        handoffs: Sequence[Agent[Any, Any]]
+        required_tools: Sequence[str | Callable[..., Any]]
+        on_tool_error: Literal["raise"] | ToolErrorHandler | None
+        settings: ModelSettings | None
+        skills: Sequence[Skill]
+        first_tool: str | Callable[..., Any] | None
+        compact: CompactionStrategy | None
+        hooks: Sequence[object]
+        check_input: Checks
+        check_output: Checks
+        output_mode: OutputMode
 
     class OverrideArguments(TypedDict, total=False):
         """The keyword arguments of a run that change its agent."""
@@ -192,10 +212,56 @@ class Agent(Generic[Output, Deps]):
     hooks: Sequence[object] = ()
     check_input: Checks = ()
     check_output: Checks = ()
+    output_mode: OutputMode = "auto"
     # No fields: only an agent that `with_overrides` makes has them, as attributes of its own.
     _base: ClassVar[Agent[Any, Any] | None] = None
     _overrides: ClassVar[Mapping[str, Any] | None] = None
-    output_mode: OutputMode = "auto"
+
+    if TYPE_CHECKING:  # so that the type of the output is inferred: of a type, or of functions
+
+        @overload
+        def __init__(
+            self,
+            model: ModelLike | None = None,
+            tools: object = (),
+            instructions: str | InstructionsFunction | None = "",
+            output_type: TypeForm[Output] = ...,
+            deps_type: TypeForm[Deps] = ...,
+            **options: Unpack[AgentFields],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self,
+            model: ModelLike | None = None,
+            tools: object = (),
+            instructions: str | InstructionsFunction | None = "",
+            *,
+            output_type: Callable[..., Awaitable[Output]]
+            | Sequence[Callable[..., Awaitable[Output]]],
+            deps_type: TypeForm[Deps] = ...,
+            **options: Unpack[AgentFields],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self,
+            model: ModelLike | None = None,
+            tools: object = (),
+            instructions: str | InstructionsFunction | None = "",
+            *,
+            output_type: Callable[..., Output]
+            | Sequence[TypeForm[Output] | Callable[..., Awaitable[Output]] | Callable[..., Output]],
+            deps_type: TypeForm[Deps] = ...,
+            **options: Unpack[AgentFields],
+        ) -> None: ...
+        def __init__(
+            self,
+            model: ModelLike | None = None,
+            tools: object = (),
+            instructions: str | InstructionsFunction | None = "",
+            output_type: Any = ...,
+            deps_type: Any = ...,
+            **options: Any,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         _check_fields(self)

@@ -81,6 +81,17 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialOutput:
+    """The beginning of a typed output, as far as the model has written it.
+
+    value: of the output type. The next one, and the output itself, differ from it only by growing.
+        AnswerDiscarded revokes it: the next answer begins anew.
+    """
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
 class ThinkingDelta:
     """A piece of the model's thinking, as it arrives."""
 
@@ -251,6 +262,7 @@ ProgressEvent: TypeAlias = (
     | ServerAdapted
     | ModelProgress
     | TextDelta
+    | PartialOutput
     | ThinkingDelta
     | ModelAnswered
     | AnswerDiscarded
@@ -288,6 +300,8 @@ def event_to_json(event: Event) -> dict[str, JSON]:
             "value": to_json_value(event.value),
         }
     fields: dict[str, JSON] = {"type": type(event).__name__}
+    if isinstance(event, PartialOutput):
+        return {**fields, "value": to_json_value(event.value)}
     for name in type(event).__slots__:
         fields[name] = _value_to_json(getattr(event, name))
     return fields

@@ -24,6 +24,7 @@ from agentcall.runtime.prompts import (
 
 if TYPE_CHECKING:
     from agentcall.dialects.dialect import PromptSpec
+    from agentcall.events import Emit
     from agentcall.lenient_json import ParsedJSON
     from agentcall.runtime.output_choices import OutputChoice
     from agentcall.tools.tool import Tool
@@ -104,6 +105,16 @@ class OutputParser:
     def is_plain_text(self) -> bool:
         """Whether nothing but plain text is an output."""
         return not self._choices
+
+    def emit_partial_outputs(self, emit: Emit) -> Emit:
+        """Return `emit` with the beginnings of answers as events, if an answer is a value itself.
+
+        The value of a function is not: it is called once the answer is complete.
+        """
+        from agentcall.runtime.partial_output import PartialEmitter
+
+        output = None if len(self._choices) != 1 else self._choices[0].type
+        return emit if output is None else PartialEmitter(emit, output)
 
     @property
     def functions(self) -> tuple[Tool, ...]:

@@ -90,6 +90,10 @@ class FunctionChoice:
     returns: TypeSchema | None
 
     @property
+    def type(self) -> None:
+        """None: an answer is not a value of a type, but the arguments of a call."""
+
+    @property
     def schema(self) -> dict[str, JSON]:
         """The JSON Schema of the arguments."""
         if not self.function.description:
@@ -100,8 +104,8 @@ class FunctionChoice:
     def wrapper_names(self) -> Sequence[str]:
         """Names that a model gives to an object around the arguments."""
         schema = self.function.schema
-        parameters = schema.model_parameters if isinstance(schema, FunctionSchema) else {}
-        return (self.name, *(parameters if len(parameters) == 1 else ()))
+        names = list(schema.model_parameters) if isinstance(schema, FunctionSchema) else []
+        return (self.name, *names) if len(names) == 1 else (self.name,)
 
     def parse(self, text: str) -> OutputCall:
         """Return the call. Raises ArgumentsError."""
@@ -215,8 +219,8 @@ def join_schemas(choices: Sequence[OutputChoice]) -> dict[str, JSON]:
                 "additionalProperties": False,
             }
         )
-    schema = {"anyOf": alternatives}
-    return {**schema, "$defs": definitions} if definitions else schema
+    joined: dict[str, JSON] = {"anyOf": alternatives}
+    return {**joined, "$defs": definitions} if definitions else joined
 
 
 def _create_choice(form: object) -> OutputChoice:

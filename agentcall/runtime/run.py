@@ -143,7 +143,10 @@ class AgentRun:
     def _create_model_caller(self) -> ModelCaller:
         state = self._state
         model = instrument_model(state.spec.model, state.spec.name, state.instrumentation)
-        return ModelCaller(model, state.emit, type(state.spec.model).__name__)
+        emit = state.emit
+        if emit is not None and state.spec.output.schema is not None and not state.ends_by_call:
+            emit = state.spec.output.emit_partial_outputs(emit)
+        return ModelCaller(model, emit, type(state.spec.model).__name__)
 
     async def execute(self) -> RunResult[Any]:  # Any: the agent knows its output's type
         """Run to the end.

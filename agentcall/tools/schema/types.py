@@ -29,7 +29,10 @@ class TypeSchema:
 
     def parse(self, text: str | bytes) -> object:
         """Parse JSON text as a value of the type. Raises ArgumentsError."""
-        value = parse_json(text, self.name, self.schema)
+        return self.read(parse_json(text, self.name, self.schema))
+
+    def read(self, value: JSON) -> object:
+        """Return the value of the type that a JSON value is. Raises ArgumentsError."""
         try:
             return self._adapter.read(value, "", self.schema)
         except TypeMismatch as mismatch:

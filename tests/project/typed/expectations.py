@@ -11,7 +11,7 @@ from typing import Literal, Optional, TypedDict
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from agentcall import Agent, RunContext, RunResult, tool
+from agentcall import Agent, Limits, RunContext, RunResult, tool
 from agentcall.durable import DurableAgent, durable
 from agentcall.events import RunFinished, TextDelta
 from agentcall.runtime.text_stream import TextStream
@@ -66,6 +66,52 @@ assert_type(Agent("m", output_type=Optional[City]).run_sync("?").output, City | 
 assert_type(Agent("m", output_type=list[City | Point]).run_sync("?").output, list[City | Point])
 assert_type(Agent("m", output_type=None).run_sync("?").output, None)
 assert_type(Agent("m", output_type=bool | Literal["?"]).run_sync("?").output, bool | Literal["?"])
+
+
+def find_city(name: str) -> City:
+    """Find."""
+    return City(name=name)
+
+
+async def find_country(context: RunContext[None], name: str) -> Country:
+    """Find."""
+    return Country(name=name)
+
+
+assert_type(Agent("m", output_type=find_city).run_sync("?").output, City)
+assert_type(Agent("m", output_type=find_country).run_sync("?").output, Country)
+assert_type(Agent("m", output_type=[City, City]).run_sync("?").output, City)
+assert_type(Agent("m", output_type=[find_city]).run_sync("?").output, City)
+assert_type(Agent("m", output_type=[find_country]).run_sync("?").output, Country)
+# mypy infers no union of a list's items; it has to be named.
+CHOICE = Agent[City | Country]("m", output_type=[find_country, City], output_mode="tool")
+assert_type(CHOICE.run_sync("?").output, City | Country)
+NAMED: Agent[City | Country] = Agent("m", output_type=[City, Country])
+assert_type(NAMED.run_sync("?").output, City | Country)
+Agent("m", output_type=City, output_mode="json")  # wrong: no such mode
+ALL_OPTIONS = Agent(
+    "m",
+    (),
+    "",
+    City,
+    Database,
+    limits=Limits(),
+    name="a",
+    policy=None,
+    max_tools=None,
+    handoffs=[],
+    required_tools=[],
+    on_tool_error=None,
+    settings=None,
+    skills=[],
+    first_tool=None,
+    compact=None,
+    hooks=[],
+    check_input=[],
+    check_output=[],
+    output_mode="auto",
+)
+assert_type(ALL_OPTIONS, Agent[City, Database])
 
 COLOUR = Agent("m", output_type=Literal["red", "blue"])
 assert_type(COLOUR, Agent[Literal["red", "blue"], None])
