@@ -1,4 +1,5 @@
-"""Decisions about tool calls that wait for approval, and rules for calls that need no further one.
+"""Decisions about tool calls that wait for approval, and rules for calls that need no further one;
+and questions that a tool asks a person.
 
 A call that was approved always in a clean conversation has to be approved again after untrusted
 content has come in: the person approved what the user's own words would lead to.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, ToolCall, encode_json
@@ -34,6 +35,7 @@ class Edited:
     """Execute the call with these arguments instead: JSON text, or a mapping.
 
     They are validated before any call is executed, and replace the model's own in the conversation.
+    For a call that asks a person a `Question`, they are the answer, and the call keeps its own.
     """
 
     arguments: str | Mapping[str, JSON]
@@ -59,6 +61,37 @@ class Denied:
 Decision: TypeAlias = Approved | Edited | Denied
 FinalDecision: TypeAlias = Approved | Denied
 """A decision whose edit is already in the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a tool asks a person during a call.
+
+    schema: the JSON Schema of the answer, an object; None for a question of yes or no.
+    url: a page that the person is asked to visit; nothing opens it.
+    """
+
+    text: str
+    schema: Mapping[str, JSON] | None = None
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person answered to a question; no values for a yes."""
+
+    question: Question
+    values: Mapping[str, JSON]
+
+
+def question_to_json(question: Question) -> dict[str, JSON]:
+    """Return the JSON form of a question."""
+    return {"text": question.text, "schema": question.schema, "url": question.url}
+
+
+def question_from_json(wire: Mapping[str, Any]) -> Question:  # Any: checked by its readers
+    """Return the question of a JSON form."""
+    return Question(str(wire["text"]), wire.get("schema"), str(wire.get("url", "")))
 
 
 @dataclass(frozen=True, slots=True)

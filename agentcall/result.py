@@ -8,7 +8,15 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, 
 
 import orjson
 
-from agentcall.approvals import ApprovalRule, approval_rule_from_json, approval_rule_to_json
+from agentcall.approvals import (
+    Answer,
+    ApprovalRule,
+    Question,
+    approval_rule_from_json,
+    approval_rule_to_json,
+    question_from_json,
+    question_to_json,
+)
 from agentcall.errors import AgentCallError, ToolError, UsageError, get_attached_result
 from agentcall.messages import (
     JSON,
@@ -115,15 +123,21 @@ class PendingCall:
 
     agent: the name of the agent that made the call.
     reason: why a person has to decide; empty if only the tool's `requires_approval` says so.
+    question: what the tool asks the person. `Edited(values)` answers it, `Approved()` says yes to a
+        question without values, and `Denied(reason)` gives the call up.
+    answers: to the questions that the call asked before; it is made again with all of them.
     """
 
     call: ToolCall
     agent: str
     reason: str = ""
+    question: Question | None = None
+    answers: tuple[Answer, ...] = ()
 
     def __str__(self) -> str:
         reason = f": {self.reason}" if self.reason else ""
-        return f"{self.call.name} waits for approval{reason}"
+        awaited = "approval" if self.question is None else "an answer"
+        return f"{self.call.name} waits for {awaited}{reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,12 +392,30 @@ def _run_result_from_json(
 
 
 def _pending_call_to_json(pending: PendingCall) -> dict[str, JSON]:
-    return {
+    wire: dict[str, JSON] = {
         "call": tool_call_to_json(pending.call),
         "agent": pending.agent,
         "reason": pending.reason,
     }
+    if pending.question is not None:
+        wire["question"] = question_to_json(pending.question)
+    if pending.answers:
+        wire["answers"] = [
+            {**question_to_json(answer.question), "values": answer.values}
+            for answer in pending.answers
+        ]
+    return wire
 
 
 def _pending_call_from_json(wire: Mapping[str, Any]) -> PendingCall:  # Any: as above
-    return PendingCall(tool_call_from_json(wire["call"]), str(wire["agent"]), str(wire["reason"]))
+    question = wire.get("question")
+    return PendingCall(
+        tool_call_from_json(wire["call"]),
+        str(wire["agent"]),
+        str(wire["reason"]),
+        None if question is None else question_from_json(question),
+        tuple(
+            Answer(question_from_json(answer), answer["values"])
+            for answer in wire.get("answers", ())
+        ),
+    )

@@ -62,6 +62,7 @@ from agentcall.messages import (
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.history import read_history
 from agentcall.runtime.overrides import restore_overrides
+from agentcall.runtime.prompts import format_unanswered_question
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.runner import EventReader, iterate_sync, run_sync, stream_events
@@ -766,11 +767,14 @@ class RunExecution(Generic[Output, Deps]):
             raise UsageError(f"the run {self._state.run_id} does not wait for a decision")
         prepare_resume(waiting, decisions, self._agent.spec)  # raises for decisions that do not fit
         ids = map_decision_ids(waiting)
+        asking = {pending.call.id for pending in waiting.pending if pending.question is not None}
         for key, call in self._state.interrupted_calls.items():
-            decision = decisions.get(ids.get((get_call_run_id(key), call.id), ""))
+            decision_id = ids.get((get_call_run_id(key), call.id), "")
+            decision = decisions.get(decision_id)
             if decision is False or isinstance(decision, Denied):
+                denied, is_question = decision or Denied(), decision_id in asking
                 await self._recorder.record_unknown_outcome(
-                    key, _build_denied_result(call, decision or Denied())
+                    key, _build_denied_result(call, denied, is_question=is_question)
                 )
         wire = {name: decision_to_json(decision) for name, decision in decisions.items()}
         await self._recorder.append("decide", {"decisions": wire})
@@ -817,7 +821,10 @@ class RunExecution(Generic[Output, Deps]):
             self._reader.emit(event)
 
 
-def _build_denied_result(call: ToolCall, decision: Denied) -> ToolResult:
+def _build_denied_result(call: ToolCall, decision: Denied, *, is_question: bool) -> ToolResult:
+    if is_question:
+        text = format_unanswered_question(decision.reason)
+        return ToolResult(call.id, call.name, text, is_error=True, assessed=True)
     reason = f": {decision.reason}" if decision.reason else "."
     return ToolResult(call.id, call.name, _NOT_REPEATED + reason, is_error=True, assessed=True)
 

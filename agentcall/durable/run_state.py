@@ -258,7 +258,7 @@ class DurableRunState:
         self.pending_resume, self.paused_result = (waiting, decisions), None
         edits = {
             call.id: replace(call, arguments=decision.arguments_json)
-            for call in (pending.call for pending in waiting.own_pending)
+            for call in (p.call for p in waiting.own_pending if p.question is None)
             if isinstance(decision := decisions.get(call.id), Edited)
         }
         self._messages[self.run_id] = tuple(

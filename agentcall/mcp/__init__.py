@@ -5,8 +5,18 @@ or streamable HTTP.
 """
 
 from agentcall.mcp.client import MCPTools
+from agentcall.mcp.elicitation import MCPQuestion
 from agentcall.mcp.prompts import MCPPrompt, MCPPromptArgument
 from agentcall.mcp.resources import MCPResource
+from agentcall.mcp.sampling import SamplingRequest
 from agentcall.mcp.server import MCPServer
 
-__all__ = ["MCPPrompt", "MCPPromptArgument", "MCPResource", "MCPServer", "MCPTools"]
+__all__ = [
+    "MCPPrompt",
+    "MCPPromptArgument",
+    "MCPQuestion",
+    "MCPResource",
+    "MCPServer",
+    "MCPTools",
+    "SamplingRequest",
+]

@@ -19,14 +19,17 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from typing_extensions import Self, Unpack
 
 from agentcall.errors import SchemaError, ToolError, UsageError
-from agentcall.mcp.connection import CALL, LIST_TOOLS, MCPConnection, MCPConnectionError
+from agentcall.mcp.calls import CallInProgress, CallTracker
+from agentcall.mcp.connection import CALL, LIST_TOOLS, Client, MCPConnection, MCPConnectionError
 from agentcall.mcp.content import read_contents
+from agentcall.mcp.elicitation import Elicit, ElicitationHandler
 from agentcall.mcp.listing import list_items
 from agentcall.mcp.prompts import (
     GET_PROMPT_METHOD,
@@ -44,14 +47,23 @@ from agentcall.mcp.resources import (
     list_resources,
     read_content_parts,
 )
-from agentcall.mcp.transport import parse_transport
+from agentcall.mcp.sampling import Sampling, create_sampling_handler
+from agentcall.mcp.transport import import_optional, parse_transport
 from agentcall.messages import JSON, Image, Message, Text
+from agentcall.runtime.executor import CallPaused
+from agentcall.runtime.state import current_run
 from agentcall.settings import Limits
 from agentcall.tools.registry import LazyToolSource
 from agentcall.tools.result import Result
-from agentcall.tools.schema.json_schema import strip_titles
+from agentcall.tools.schema.json_schema import ExternalSchema, strip_titles
 from agentcall.tools.schema.regex import drop_unchecked_patterns
-from agentcall.tools.tool import Tool, ToolOptionArguments, ToolOptions, tool_from_schema
+from agentcall.tools.tool import (
+    RunContext,
+    Tool,
+    ToolOptionArguments,
+    ToolOptions,
+    tool_from_schema,
+)
 
 MAX_DESCRIPTION_LENGTH = 20_000
 _DEFAULT_TIMEOUT = 60.0
@@ -63,7 +75,6 @@ _MAX_RESOURCE_CHARS = Limits().result_chars
 _log = logging.getLogger("agentcall.mcp")
 
 T = TypeVar("T")
-Client = Any  # Any: a type of the mcp package, which is imported when first needed
 
 
 class MCPTools(LazyToolSource):
@@ -76,6 +87,12 @@ class MCPTools(LazyToolSource):
     headers: HTTP headers of each request to a URL, such as {"Authorization": "Bearer ..."}.
     resources: also offer two tools, `list_resources` and `read_resource`, if the server has
         resources.
+    on_elicit: answers the questions that the server asks the user during a call: a function of an
+        `MCPQuestion`, async or not, that returns the values, True for yes, or None to decline.
+        "approval" lets the run wait for the answer, as for an approval, and makes the call again
+        with it. None declines them, with a warning in the log.
+    sampling: who answers when the server asks a model during a call: True for the model of the run,
+        a model, or a function of a `SamplingRequest`; nobody by default.
     options: the options of `@tool` for all tools of the server, such as `requires_approval`.
         `timeout` also limits how long the server may take to list its tools and, if it is at least
         10 seconds, to start.
@@ -95,18 +112,36 @@ class MCPTools(LazyToolSource):
         env: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         resources: bool = False,
+        on_elicit: Elicit = None,
+        sampling: Sampling = False,
         **options: Unpack[ToolOptionArguments],
     ) -> None:
         if not isinstance(cast("object", resources), bool):
             raise UsageError(f"MCPTools(resources={resources!r:.100}): it has to be True or False")
         self._timeout = options.get("timeout") or _DEFAULT_TIMEOUT
+        transport = parse_transport(server, env, headers)
+        self._tracker = CallTracker(is_exclusive=on_elicit is not None or sampling is not False)
+        self._elicitation = ElicitationHandler(on_elicit, self._tracker, transport.label)
+        self._sampling = create_sampling_handler(sampling, self._tracker, transport.label)
         self._connection = MCPConnection(
-            parse_transport(server, env, headers), max(self._timeout, _MIN_START_SECONDS)
+            transport, max(self._timeout, _MIN_START_SECONDS), self._create_client_options
         )
         self._prefix = prefix
         self._options = options
         self._offers_resources = resources
         self.skipped_tools: Mapping[str, str] = {}
+
+    def _create_client_options(self) -> dict[str, Any]:  # Any: types of the mcp package
+        types = import_optional("mcp_types")
+        options: dict[str, Any] = {
+            "client_info": types.Implementation(name="agentcall", version=version("agentcall")),
+            "elicitation_callback": self._elicitation.answer,
+            # Many servers can ask only over the older protocol, in which they send requests.
+            "modes": ("legacy", "auto") if self._tracker.is_exclusive else ("auto",),
+        }
+        if self._sampling is not None:
+            options["sampling_callback"] = self._sampling.answer
+        return options
 
     @cached_property
     def tools(self) -> tuple[Tool, ...]:
@@ -319,17 +354,18 @@ class MCPTools(LazyToolSource):
             message = "%s: a %s of the tool %s is left to the server to check (%s): %.200s"
             _log.warning(message, self._connection.transport.label, keyword, name, reason, pattern)
         tool = tool_from_schema(
-            _RemoteTool(self._connection, definition.name, ToolOptions(**options).timeout),
+            _RemoteTool(
+                self._connection, self._tracker, definition.name, ToolOptions(**options).timeout
+            ),
             name=name,
             description=description,
             parameters=checked,
             **options,
         )
-        if not unchecked:
-            return tool
-        # The model still sees the patterns that only the server checks.
-        original = cast("dict[str, JSON]", strip_titles(parameters))
-        return tool.copy_with(replace(tool.schema, parameters=original), tool.options)
+        schema = replace(cast("ExternalSchema", tool.schema), takes_context=True)
+        if unchecked:  # the model still sees the patterns that only the server checks
+            schema = replace(schema, parameters=cast("dict[str, JSON]", strip_titles(parameters)))
+        return tool.copy_with(schema, replace(tool.options, uses_run=True))
 
     def __repr__(self) -> str:
         return f"MCPTools({self._connection.transport.label!r})"
@@ -340,6 +376,7 @@ class _RemoteTool:
     """A tool of an MCP server, as a function of its arguments."""
 
     connection: MCPConnection
+    tracker: CallTracker
     name: str
     timeout: float | None
 
@@ -347,13 +384,33 @@ class _RemoteTool:
     def location(self) -> str:
         return f"the MCP server {self.connection.transport.label}"
 
-    async def __call__(self, arguments: dict[str, JSON]) -> object:
+    async def __call__(
+        self, arguments: dict[str, JSON], context: RunContext[Any] | None = None
+    ) -> object:
+        """Call the tool. Raises ToolError, and CallPaused if a person has to answer a question."""
+        context, run = context or RunContext[Any](deps=None), current_run.get()
+        answers = [] if run is None else list(run.find_answers(context.tool_call_id))
+        call = CallInProgress(self.name, context, run, asyncio.get_running_loop(), answers)
+
+        async def carry_out(client: Client) -> Any:
+            async with self.tracker.track(call, client):
+                try:
+                    return await call.wait_for(client.call_tool(self.name, arguments))
+                except (asyncio.CancelledError, MCPConnectionError):
+                    if call.has_asked:
+                        self.connection.close_soon()
+                    raise
+
         # The tool's own deadline comes first in a run, hence the grace period.
         timeout = None if self.timeout is None else self.timeout + _GRACE_SECONDS
-        future = self.connection.submit(
-            lambda client: client.call_tool(self.name, arguments), CALL, timeout
-        )
-        result = await asyncio.wrap_future(future)
+        try:
+            result = await asyncio.wrap_future(self.connection.submit(carry_out, CALL, timeout))
+        except MCPConnectionError as error:
+            if call.question is not None and not call.failure:
+                raise CallPaused(call.question) from error
+            raise
+        if call.question is not None:
+            raise CallPaused(call.question)
         parts = read_contents(result.content, result.structured_content)
         if result.is_error:
             raise ToolError(*(parts or [f"{self.name} failed without a message"]))

@@ -10,11 +10,11 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from agentcall.errors import AgentCallError, ToolError
 from agentcall.mcp.transport import MCPTransport, ServerLog, import_optional
@@ -39,11 +39,19 @@ class MCPConnection:
     """A connection to one server, which runs operations on an open client.
 
     start_timeout: seconds that the server has to start and answer `initialize`.
+    client_options: returns keyword arguments of the client, such as what answers the server; and
+        `modes`, ways to negotiate the protocol: the first that works is taken.
     """
 
-    def __init__(self, transport: MCPTransport, start_timeout: float) -> None:
+    def __init__(
+        self,
+        transport: MCPTransport,
+        start_timeout: float,
+        client_options: Callable[[], dict[str, Any]],
+    ) -> None:
         self.transport = transport
         self._start_timeout = start_timeout
+        self._client_options = client_options
         self._session: _MCPSession | None = None
         self._last_used = 0.0
         self._close_tasks: set[asyncio.Future[None]] = set()
@@ -71,7 +79,7 @@ class MCPConnection:
             return await self._wait_for(operation(client), method, timeout)
         except Exception as error:  # the mcp package raises errors of many types
             if method == LIST_TOOLS or _is_connection_closed(error):  # reconnect for the next one
-                self._close_soon()
+                self.close_soon()
             raise self._translate_error(error, method, session.format_log()) from error
         finally:
             self._last_used = monotonic()
@@ -90,7 +98,7 @@ class MCPConnection:
             task.cancel()
         log = self._session.format_log() if self._session else ""
         if method == INITIALIZE:
-            self._close_soon()
+            self.close_soon()
         raise MCPConnectionError(
             f"the MCP server {self.transport.label} did not answer {method} within {timeout:g} "
             f"seconds{log}"
@@ -102,7 +110,7 @@ class MCPConnection:
         if session is not None and not session.has_ended and await self._is_responsive(session):
             return session
         if self._session is None or self._session is session:  # not reopened meanwhile
-            self._session = _MCPSession(self.transport)
+            self._session = _MCPSession(self.transport, self._client_options)
         return self._session
 
     async def _is_responsive(self, session: _MCPSession) -> bool:
@@ -130,10 +138,10 @@ class MCPConnection:
             return MCPConnectionError(f"{server} ended during {method}; {advice}{log}")
         message = str(error).strip().replace("\n", " ")[:300] or type(error).__name__
         if isinstance(error, import_optional("mcp").MCPError):
-            return MCPConnectionError(f"{server} refused {method}: {message}")
+            return MCPConnectionError(f"{server} refused {method}: {message}{_hint(error)}")
         return MCPConnectionError(f"the answer of {server} to {method} cannot be read: {message}")
 
-    def _close_soon(self) -> None:
+    def close_soon(self) -> None:
         """Close the connection in a background task."""
         task = asyncio.ensure_future(self._close())
         self._close_tasks.add(task)
@@ -148,8 +156,11 @@ class MCPConnection:
 class _MCPSession:
     """One session with the server, which a task opens and closes."""
 
-    def __init__(self, transport: MCPTransport) -> None:
+    def __init__(
+        self, transport: MCPTransport, client_options: Callable[[], dict[str, Any]]
+    ) -> None:
         self._transport = transport
+        self._client_options = client_options
         self._log = ServerLog()
         self._stop = asyncio.Event()
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
@@ -191,9 +202,17 @@ class _MCPSession:
                 self._ready.set_exception(self._make_unreachable_error(error))
 
     async def _keep_open(self) -> None:
-        async with import_optional("mcp").Client(self._transport.open(self._log)) as client:
-            self._ready.set_result(client)
-            await self._stop.wait()
+        mcp, options = import_optional("mcp"), self._client_options()
+        for mode in options.pop("modes"):
+            try:
+                transport = self._transport.open(self._log)
+                async with mcp.Client(transport, mode=mode, **options) as client:
+                    self._ready.set_result(client)
+                    await self._stop.wait()
+                    return
+            except mcp.MCPError as error:
+                if self._ready.done() or mode == "auto" or _is_connection_closed(error):
+                    raise
 
     def _make_unreachable_error(self, error: BaseException) -> MCPConnectionError:
         while inner := getattr(error, "exceptions", ()):  # anyio raises exception groups
@@ -207,6 +226,20 @@ class _MCPSession:
 def _is_connection_closed(error: Exception) -> bool:
     closed: int = import_optional("mcp_types").CONNECTION_CLOSED
     return getattr(error, "code", None) == closed
+
+
+def _hint(error: Any) -> str:  # Any: a type of the mcp package
+    """Return what to do about an error that our side has caused, or the user has to act on."""
+    if error.code == import_optional("mcp_types").URL_ELICITATION_REQUIRED:
+        data = cast("Mapping[str, Any]", error.error.data or {})
+        urls = [str(item.get("url"))[:500] for item in data.get("elicitations", ())]
+        return f"; the user has to visit {', '.join(urls[:5])} first" if urls else ""
+    message = str(error)
+    if "Sampling not supported" in message or "'sampling/createMessage'" in message:
+        return "; it asks a model, which MCPTools(sampling=) allows"
+    if "'elicitation/create'" in message:
+        return "; it asks the user, which MCPTools(on_elicit=) allows"
+    return ""
 
 
 def _get_loop() -> asyncio.AbstractEventLoop:

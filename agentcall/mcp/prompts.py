@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentcall.mcp.connection import MCPConnectionError
+from agentcall.mcp.connection import Client, MCPConnectionError
 from agentcall.mcp.content import read_part
 from agentcall.mcp.listing import list_items
 from agentcall.messages import Assistant, Image, Message, Text, User
@@ -14,8 +14,6 @@ from agentcall.messages import Assistant, Image, Message, Text, User
 LIST_PROMPTS_METHOD, GET_PROMPT_METHOD = "prompts/list", "prompts/get"
 MAX_MESSAGES = 200
 MAX_CHARS = 200_000
-
-Client = Any  # Any: a type of the mcp package
 
 
 @dataclass(frozen=True, slots=True)

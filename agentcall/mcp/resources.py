@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from agentcall.display import to_single_line
 from agentcall.errors import ToolError, UsageError
+from agentcall.mcp.connection import Client
 from agentcall.mcp.content import read_resource_contents
 from agentcall.mcp.listing import list_items
 from agentcall.messages import JSON, Image, Text
@@ -29,8 +30,6 @@ MAX_LISTED = 50
 MAX_PARTS = 100
 _MAX_LINE = 300
 _NETWORK = ("http:", "https:", "ftp:", "ws:", "wss:")
-
-Client = Any  # Any: a type of the mcp package
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def create_agent_tool(
     """
     arguments: ToolOptionArguments = {"timeout": None, **options}
     check_options(arguments)
-    tool_options = replace(ToolOptions(**arguments), delegates=True)
+    tool_options = replace(ToolOptions(**arguments), delegates=True, uses_run=True)
     if input_type is str:
         text_function = TextAgentTool(get_spec, result_type)
         text_schema = function_schema(

@@ -22,6 +22,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
+from agentcall.approvals import Question
 from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.display import to_single_line
 from agentcall.errors import Blocked, ModelRetry, ToolError, ToolTimeout, UsageError
@@ -73,6 +74,14 @@ class AgentRunPaused(ControlFlowSignal):
         self.result = result
 
 
+class CallPaused(ControlFlowSignal):
+    """Raised by a tool that `uses_run`: it waits for a person's answer, and is called again."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question.text)
+        self.question = question
+
+
 class AgentRunFailed(ControlFlowSignal):
     """Raised by an agent as a tool: its run raised an error that ends the run above as well."""
 
@@ -109,29 +118,21 @@ async def execute_calls(planned: Iterable[PlannedCall], state: RunState) -> set[
     """Execute the calls that are to run: several at a time, sequential tools alone.
 
     Each result is put into `state.results` as it arrives, so that a cancelled run has it. Returns
-    the ids of the calls of agents whose runs wait; their results are in `state.paused_runs`.
+    the ids of the calls that wait: of agents, whose results are in `state.paused_runs`, and of
+    tools that ask a person, whose questions are in `state.questions`.
     """
     paused: set[str] = set()
     limits = state.spec.limits
 
     async def execute_one(item: PlannedCall) -> None:
-        if not item.tool.options.delegates:
+        if not item.tool.options.uses_run:
             state.results[item.call.id] = await state.steps.call_tool(
                 item, lambda: execute_observed(item, None, state)
             )
             if state.fatal_error is not None:
                 raise state.fatal_error
             return
-        token = current_run.set(state)
-        try:
-            state.results[item.call.id] = await execute_observed(item, None, state)
-        except AgentRunPaused as pause:
-            paused.add(item.call.id)
-            state.paused_runs[item.call.id] = pause.result
-        except AgentRunFailed as failure:
-            raise failure.error from None
-        finally:
-            current_run.reset(token)
+        await _execute_in_run(item, state, paused)
         if state.fatal_error is not None:
             raise state.fatal_error
 
@@ -141,6 +142,28 @@ async def execute_calls(planned: Iterable[PlannedCall], state: RunState) -> set[
         else:
             await _run_concurrently(batch, execute_one, limits.parallel or len(batch))
     return paused
+
+
+async def _execute_in_run(item: PlannedCall, state: RunState, paused: set[str]) -> None:
+    """Execute a call that uses the run; if it waits, add its id to `paused`."""
+    token = current_run.set(state)
+    try:
+        if item.tool.options.delegates:
+            state.results[item.call.id] = await execute_observed(item, None, state)
+        else:
+            state.results[item.call.id] = await state.steps.call_tool(
+                item, lambda: execute_observed(item, None, state)
+            )
+    except CallPaused as pause:
+        paused.add(item.call.id)
+        state.questions = {**state.questions, item.call.id: pause.question}
+    except AgentRunPaused as pause:
+        paused.add(item.call.id)
+        state.paused_runs[item.call.id] = pause.result
+    except AgentRunFailed as failure:
+        raise failure.error from None
+    finally:
+        current_run.reset(token)
 
 
 async def _run_concurrently(

@@ -107,6 +107,15 @@ def format_blocked_result(reason: str) -> str:
     return f"The result of this call is withheld: {reason}"
 
 
+def format_unanswered_question(reason: str) -> str:
+    """A call that asked a person a question, who did not answer it."""
+    because = f": {reason}" if reason else ""
+    return (
+        f"This call asked a person a question, who did not answer it{because}. It was given up; do "
+        f"not claim that it was carried out."
+    )
+
+
 def format_policy_denial(reason: str) -> str:
     """A call that the policy denied."""
     because = f": {reason}" if reason else ""

@@ -6,6 +6,7 @@ Rules:
 3. A call that was approved always, now or earlier, is approved wherever it waits; but what was
    approved before untrusted content came in is not approved for a call that was made after it.
 4. Decisions about the calls of an agent that is a tool are passed down to its run.
+5. A call that asks a question is approved by an answer to it, for this time only.
 """
 
 from __future__ import annotations
@@ -13,23 +14,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 from agentcall.approvals import (
+    Answer,
     ApprovalRule,
     Approved,
     Decision,
     Denied,
     Edited,
     FinalDecision,
+    Question,
     has_matching_rule,
 )
 from agentcall.errors import ArgumentsError, UsageError
-from agentcall.messages import Assistant, Message, ToolCall, is_tainted
-from agentcall.result import RunResult
+from agentcall.messages import JSON, Assistant, Message, ToolCall, is_tainted
+from agentcall.result import PendingCall, RunResult
 from agentcall.runtime.agent_spec import AgentSpec, get_agent_spec
 from agentcall.runtime.state import RunInput
 from agentcall.tools.registry import ToolRegistry
+from agentcall.tools.schema.json_schema import ExternalSchema
 
 AnyRunResult = RunResult[Any]  # Any: the output's type does not matter here
 
@@ -87,7 +91,8 @@ class _ResumeInputBuilder:
         """Yield a rule for each call that is approved always."""
         for pending in result.own_pending:
             call, decision = pending.call, self.decisions.get(pending.call.id)
-            if isinstance(decision, Approved) and decision.always:
+            is_call = pending.question is None
+            if is_call and isinstance(decision, Approved) and decision.always:
                 arguments = call.arguments if decision.always == "call" else None
                 tainted = _is_tainted_before(result.messages, call)
                 yield ApprovalRule(path, call.name, arguments, tainted)
@@ -101,7 +106,7 @@ class _ResumeInputBuilder:
         edited: dict[str, ToolCall] = {}
         for pending in result.own_pending:
             decision = self.decisions.get(pending.call.id)
-            if isinstance(decision, Edited):
+            if pending.question is None and isinstance(decision, Edited):
                 call = _edit_call(pending.call, decision.arguments_json, spec.registry)
                 edited[call.id] = call
         new = (_replace_calls(message, edited) for message in result.new_messages)
@@ -112,6 +117,8 @@ class _ResumeInputBuilder:
             deps=self.deps,
             pending=tuple(
                 replace(pending, call=edited.get(pending.call.id, pending.call))
+                if pending.question is None
+                else _answer(pending, pending.question, self.decisions.get(pending.call.id))
                 for pending in result.own_pending
             ),
             decisions=dict(self._iter_decisions(result, path)),
@@ -131,7 +138,7 @@ class _ResumeInputBuilder:
             call, decision = pending.call, self.decisions.get(pending.call.id)
             if decision is not None:
                 yield call.id, decision if isinstance(decision, Denied) else Approved()
-            elif has_matching_rule(
+            elif pending.question is None and has_matching_rule(
                 self.rules, call, path, tainted=_is_tainted_before(result.messages, call)
             ):
                 yield call.id, Approved()
@@ -161,6 +168,27 @@ class _ResumeInputBuilder:
             if call_id.startswith(prefix)
         }
         return replace(self, decisions=decisions)
+
+
+def _answer(pending: PendingCall, question: Question, decision: Decision | None) -> PendingCall:
+    """Return the call with the answer of the decision. Raises UsageError if it does not fit."""
+    if decision is None or isinstance(decision, Denied):
+        return pending
+    text = decision.arguments_json if isinstance(decision, Edited) else "{}"
+    if question.schema is None and isinstance(decision, Edited):
+        raise UsageError(
+            f"the question of {pending.call.id!r} is one of yes or no: use Approved() or Denied()"
+        )
+    schema = question.schema or {"type": "object"}
+    try:
+        values = ExternalSchema.from_parameters("answer", "", schema).parse(text)
+    except ArgumentsError as error:
+        raise UsageError(
+            f"the answer to the question of {pending.call.id!r} does not fit: {error}; give it as "
+            f"Edited({{...}})"
+        ) from error
+    answer = Answer(question, cast("Mapping[str, JSON]", values))
+    return replace(pending, answers=(*pending.answers, answer))
 
 
 def _is_tainted_before(messages: Iterable[Message], call: ToolCall) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
-from agentcall.approvals import ApprovalRule, FinalDecision
+from agentcall.approvals import Answer, ApprovalRule, FinalDecision, Question
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
 from agentcall.errors import Blocked, ModelRetry, UsageError
 from agentcall.events import ContextCompacted, Emit, Event, MessagesOmitted
@@ -72,6 +72,7 @@ if TYPE_CHECKING:  # few runs compact anything
 
 _NO_USAGE = Usage()
 _SMALLEST_ROOM = SMALLEST_WINDOW - reserve_answer(SMALLEST_WINDOW, None)
+_NO_QUESTIONS: Mapping[str, Question] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,6 +200,8 @@ class RunState:
     A nested run reads the state of the run above it: see `current_run`. `messages` are those of the
     input, with what is known of their provenance.
     """
+
+    questions: Mapping[str, Question] = _NO_QUESTIONS  # that calls ask a person, by call id
 
     def __init__(
         self,
@@ -356,6 +359,11 @@ class RunState:
         except Exception as error:
             self.end_with_error(error, "a hook or a check")
             raise
+
+    def find_answers(self, call_id: str) -> tuple[Answer, ...]:
+        """Return what a person has answered to the questions of a call."""
+        waited = (item for item in self.input.pending if item.call.id == call_id)
+        return next((item.answers for item in waited), ())
 
     # Interrupted runs.
 

@@ -25,6 +25,7 @@ import orjson
 
 from agentcall.approvals import Denied, has_matching_rule
 from agentcall.dialects.answer_parts import ToolCallPart
+from agentcall.display import to_single_line
 from agentcall.errors import ModelRetry, UsageError
 from agentcall.events import (
     ApprovalRequested,
@@ -62,6 +63,7 @@ from agentcall.runtime.prompts import (
     format_repeated_call,
     format_too_many_calls,
     format_tool_call_limit,
+    format_unanswered_question,
     format_unfinished_calls,
 )
 from agentcall.runtime.state import RunState
@@ -166,7 +168,7 @@ class TurnPlanner:
             recorded = state.steps.find_recorded_call(self._make_key(index))
             planned.append(
                 self._plan_pending_call(pending, index)
-                if recorded is None
+                if recorded is None or pending.call.id not in state.input.decisions
                 else self._plan_recorded_call(recorded, index)
             )
         state.paused_runs = {paused.call.id: paused.result for paused in state.input.paused}
@@ -339,13 +341,18 @@ class TurnPlanner:
         """Apply a person's decision to a call that waited."""
         call, decision = pending.call, self._state.input.decisions.get(pending.call.id)
         if decision is None:
+            if pending.question is not None:
+                state = self._state
+                state.questions = {**state.questions, call.id: pending.question}
             return PlannedCall(call, "ask", reason=pending.reason)
         repaired = self._resolve_exactly(call)
         if isinstance(repaired, RefusedCall):
             return refuse_call(call, repaired.message, is_invalid=True)
         fingerprint = _compute_fingerprint(repaired)
         if isinstance(decision, Denied):
-            message = format_person_denial(decision.reason)
+            is_question = pending.question is not None
+            format_denial = format_unanswered_question if is_question else format_person_denial
+            message = format_denial(decision.reason)
             return refuse_call(call, message, fingerprint=fingerprint)
         item = self._plan_run(call, repaired, fingerprint, index)
         policy_decision = self._evaluate_policy(item)
@@ -548,6 +555,12 @@ def collect_pending(
     for item in waiting:
         if item.call.id in state.paused_runs:
             paused.append(PausedAgentCall(item.call, state.paused_runs[item.call.id]))
+        elif item.call.id in state.questions:
+            question, answers = state.questions[item.call.id], state.find_answers(item.call.id)
+            reason = to_single_line(question.text)
+            own.append(PendingCall(item.call, state.spec.agent, reason, question, answers))
+            if not item.reason:  # it did not wait before
+                state.emit_event(ApprovalRequested(item.call, reason))
         else:
             own.append(PendingCall(item.call, state.spec.agent, item.reason))
     nested = [pending for agent_call in paused for pending in agent_call.pending]

@@ -176,6 +176,7 @@ class ToolOptions:
     describe_result: its description says which fields its result has, if it returns a pydantic
         model, a dataclass, a TypedDict or a list or dict of these.
     delegates: it is an agent with a run of its own; see `Agent.as_tool`.
+    uses_run: it works with the run that calls it: an agent, or one that may make the run wait.
     """
 
     timeout: float | None = 120.0
@@ -198,6 +199,7 @@ class ToolOptions:
     attempts: int = 1
     describe_result: bool = False
     delegates: bool = False
+    uses_run: bool = False
 
     def __post_init__(self) -> None:
         if self.after:

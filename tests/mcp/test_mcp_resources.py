@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import mcp_library
 import pytest
@@ -21,7 +20,7 @@ from agentcall.testing import ScriptedModel, call, say
 
 pytestmark = pytest.mark.mcp
 
-LIBRARY = f"{sys.executable} {Path(mcp_library.__file__)}"
+LIBRARY = f"{sys.executable} {mcp_library.__file__}"
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 import sys
+from typing import Annotated
 
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts.base import AssistantMessage, UserMessage
-from mcp_types import ToolAnnotations
+from mcp.server.mcpserver.resolve import Elicit, Resolve
+from mcp_types import SamplingMessage, TextContent, ToolAnnotations
+from pydantic import BaseModel
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJg"
@@ -47,7 +50,7 @@ def sound() -> bytes:
 
 
 @server.resource("book://{title}", name="book", description="A book by its title.")
-def book(title: str) -> str:
+def tale(title: str) -> str:
     return f"Once upon a time, {title}."
 
 
@@ -69,6 +72,77 @@ def endless() -> list[UserMessage]:
 def add(a: int, b: int) -> int:
     "Add two numbers."
     return a + b
+
+
+class Place(BaseModel):
+    place: str
+    meals: int = 0
+
+
+class Nothing(BaseModel):
+    pass
+
+
+class Name(BaseModel):
+    name: str
+
+
+def ask_name() -> Elicit[Name]:
+    return Elicit("Who are you?", Name)
+
+
+@server.tool()
+def greet(greeting: str, name: Annotated[Name, Resolve(ask_name)]) -> str:
+    "Greet the user."
+    return f"{greeting} {name.name}"
+
+
+carried_out: list[str] = []
+
+
+@server.tool()
+async def book(seats: int, ctx: Context) -> str:
+    "Book seats."
+    carried_out.append("asked")
+    answer = await ctx.elicit("Window or aisle?", Place)
+    if answer.action != "accept":
+        return f"nothing is booked: {answer.action}"
+    sure = await ctx.elicit(f"Book {seats} at the {answer.data.place}?", Nothing)
+    carried_out.append("booked")
+    return f"{sure.action}: {seats} at the {answer.data.place}, {answer.data.meals} meals"
+
+
+@server.tool()
+async def ask_forever(ctx: Context) -> str:
+    "Ask again and again."
+    number = 0
+    while True:
+        number += 1
+        await ctx.elicit(f"Question {number}?", Nothing)
+
+
+@server.tool()
+async def pay(ctx: Context) -> str:
+    "Pay at a page."
+    return (await ctx.elicit_url("Pay there", "https://pay.example/1", "1")).action
+
+
+@server.tool()
+async def think(about: str, ctx: Context) -> str:
+    "Ask a model."
+    message = SamplingMessage(role="user", content=TextContent(text=f"About {about}?"))
+    answer = await ctx.session.create_message(
+        messages=[message], max_tokens=50, system_prompt="Be brief."
+    )
+    return f"the model says: {answer.content.text}"
+
+
+@server.tool()
+async def think_forever(ctx: Context) -> str:
+    "Ask a model again and again."
+    message = SamplingMessage(role="user", content=TextContent(text="More?"))
+    while True:
+        await ctx.session.create_message(messages=[message], max_tokens=50)
 
 
 if __name__ == "__main__":

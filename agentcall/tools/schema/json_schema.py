@@ -34,6 +34,8 @@ from agentcall.tools.schema.signature import TOOL_NAME
 class ExternalSchema:
     """A tool as a model sees it; its function takes the arguments as one mapping.
 
+    takes_context: whether its function takes the `RunContext` after the mapping.
+
     Raises SchemaError for parameters that are not the JSON Schema of an object, and MissingExtra
     without `jsonschema`.
     """
@@ -42,6 +44,7 @@ class ExternalSchema:
     description: str
     parameters: dict[str, JSON]
     context_parameter: None = None
+    takes_context: bool = False
     _encoded: bytes = b""
 
     @classmethod
@@ -88,8 +91,8 @@ class ExternalSchema:
     def bind(
         self, values: Mapping[str, object], context: object | None = None
     ) -> tuple[tuple[object, ...], dict[str, object]]:
-        """Return the one argument to call the function with."""
-        return (dict(values),), {}
+        """Return the one argument to call the function with, and the context if it takes that."""
+        return (dict(values), context) if self.takes_context else (dict(values),), {}
 
 
 @lru_cache(maxsize=1024)
