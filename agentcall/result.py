@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
@@ -210,6 +210,24 @@ class SavedOverrides:
         return cls(limits, wire.get("instructions"), wire.get("model"), names)
 
 
+class ContextCut(NamedTuple):
+    """Messages from `start` to `end` of a conversation that the model gets `head` in place of."""
+
+    start: int
+    end: int
+    head: tuple[Message, ...] = ()
+
+    def to_json(self) -> list[JSON]:
+        """Return the JSON form."""
+        return [self.start, self.end, [to_json(message) for message in self.head]]
+
+    @classmethod
+    def from_json(cls, wire: Sequence[Any]) -> ContextCut:  # Any: checked when it is made
+        """Return what `to_json` returned. Raises ValueError, TypeError and UsageError."""
+        start, end, head = wire
+        return cls(int(start), int(end), load_messages(head))
+
+
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
 class RunResult(Generic[Output]):
     """The result of a run.
@@ -225,6 +243,7 @@ class RunResult(Generic[Output]):
     settings: the model settings that the run was started with.
     overrides: the arguments with which the run changed its agent: `limits`, `tools`, ...
     notes: for a person, what a crash left unknown and what has changed since.
+    cuts: the messages that the model did not get any more, of a run that waits for approval.
     tool_errors: the exceptions that tools raised in this run, including those of agents as tools.
         Not in the JSON form.
     """
@@ -244,6 +263,7 @@ class RunResult(Generic[Output]):
     tool_errors: tuple[ToolFailure, ...] = field(default=(), compare=False)
     settings: ModelSettings | None = None
     overrides: SavedOverrides | None = None
+    cuts: tuple[ContextCut, ...] = ()
 
     @property
     def own_pending(self) -> tuple[PendingCall, ...]:
@@ -356,6 +376,8 @@ def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
         wire["settings"] = result.settings.to_json()
     if result.overrides is not None:
         wire["overrides"] = result.overrides.to_json()
+    if result.cuts:
+        wire["cuts"] = [cut.to_json() for cut in result.cuts]
     if result.notes:
         wire["notes"] = list(result.notes)
     if isinstance(answer, MissingOutput):
@@ -388,6 +410,7 @@ def _run_result_from_json(
         ),
         settings=ModelSettings.from_json(wire["settings"]) if "settings" in wire else None,
         overrides=SavedOverrides.from_json(wire["overrides"]) if "overrides" in wire else None,
+        cuts=tuple(map(ContextCut.from_json, wire.get("cuts", ()))),
     )
 
 

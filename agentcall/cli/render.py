@@ -21,6 +21,7 @@ from agentcall.display import (
 )
 from agentcall.events import (
     AnswerDiscarded,
+    ContextCompacted,
     ContextTrimmed,
     DialectChosen,
     Event,
@@ -301,6 +302,8 @@ def _describe_notice(event: Event) -> str:
             return f"blocked: {reason}"
         case MessagesOmitted(count):
             return f"left out: the {count} oldest messages, to fit the model's window"
+        case ContextCompacted(before, after):
+            return f"compacted: {before} messages to {after}, to fit the model's window"
         case ContextTrimmed(call_id, before, after):
             return f"trimmed: the result of {call_id} from {before:,} to {after:,} characters"
         case _:

@@ -26,8 +26,10 @@ from agentcall.models.http import HTTPEndpoint
 from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.settings import ModelSettings, merge_headers
 
+_RETRY_SECONDS = 1.0
 _LOADS_LATE = ("ollama", "organization_owner")
-"""Ollama and LM Studio know the window of a model when its first request has loaded it."""
+"""Ollama and LM Studio know the window of a model once its first request has loaded it. They are
+asked again after a second, as are servers that did not answer."""
 
 
 class HTTPChat:
@@ -117,8 +119,9 @@ class HTTPChat:
         except (ModelError, UsageError):
             return None
         window = await fetch_context_window(endpoint, capabilities, probe=False)
-        if window is not None or capabilities.server not in _LOADS_LATE:
-            learned.window = window, now
+        if window is None and (capabilities.server in _LOADS_LATE or not capabilities.is_complete):
+            now -= REMEMBER_SECONDS - _RETRY_SECONDS
+        learned.window = window, now
         return window
 
     async def _choose_dialect(self, transport: ChatTransport) -> DialectChoice:

@@ -42,7 +42,7 @@ from agentcall.models.model import (
     ResponseEvent,
     close_response,
     collect_secrets,
-    find_smallest_window,
+    find_context_window,
 )
 
 _log = logging.getLogger("agentcall.models")
@@ -77,7 +77,8 @@ class LoadBalancer:
 
     async def find_context_window(self) -> int | None:
         """Return the smallest window that a server reports, in tokens."""
-        return await find_smallest_window(node.model for node in self.nodes)
+        windows = await asyncio.gather(*(find_context_window(node.model) for node in self.nodes))
+        return min((window for window in windows if window is not None), default=None)
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of one node's answer. Raises ModelError if no node answers."""

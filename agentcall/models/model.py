@@ -127,12 +127,6 @@ async def find_context_window(model: Model) -> int | None:
     return window
 
 
-async def find_smallest_window(models: Iterable[Model]) -> int | None:
-    """Return the smallest known window of these models in tokens."""
-    windows = [await find_context_window(model) for model in models]
-    return min((window for window in windows if window is not None), default=None)
-
-
 async def close_response(answer: AsyncIterator[ResponseEvent]) -> None:
     """Close an answer that was abandoned before its end, if it is a generator."""
     close = getattr(answer, "aclose", None)

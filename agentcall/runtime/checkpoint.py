@@ -16,8 +16,7 @@ from agentcall.messages import Message, ToolCall, ToolResult, Usage
 from agentcall.runtime.prompts import UNKNOWN_OUTCOME
 
 if TYPE_CHECKING:  # `Agent` imports this file when it is created, and a run the others
-    from agentcall.result import StopReason
-    from agentcall.runtime.context_trimming import Cut
+    from agentcall.result import ContextCut, StopReason
     from agentcall.runtime.planned_call import PlannedCall
     from agentcall.runtime.turn import ModelTurn
 
@@ -57,7 +56,7 @@ class RunCheckpoint:
     counted_messages: int = 0
     agent: str = ""
     hidden_tools: tuple[str, ...] = ()
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[ContextCut, ...] = ()
     lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     held: bool = False
 

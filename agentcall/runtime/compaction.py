@@ -30,8 +30,9 @@ from agentcall.messages import (
 )
 from agentcall.models.model import Model, ModelRequest, find_context_window
 from agentcall.models.resolve import resolve_model
+from agentcall.result import ContextCut
 from agentcall.runtime.context_meter import overestimate_text
-from agentcall.runtime.context_trimming import ContextView, Cut
+from agentcall.runtime.context_trimming import ContextView
 from agentcall.runtime.prompts import (
     OMITTED_NOTICE,
     SUMMARY_INSTRUCTIONS,
@@ -146,6 +147,8 @@ class Summary:
                 size //= 2
             try:
                 summary = await self._summarize_chunk(summary, text[:size], model)
+                if model.window is not None:  # it has to leave room for the rest
+                    summary = truncate_text(summary, max(model.window, _MIN_CHUNK_CHARS))
             except ContextOverflow:
                 if size <= _MIN_CHUNK_CHARS:
                     raise
@@ -204,11 +207,11 @@ async def compact_view(
     tainted = is_tainted(messages[first:end])
     head = tuple(mark_messages(plan.head, tainted=tainted))
     if end <= question:
-        view.cuts = (Cut(first, end, head), *(cut for cut in view.cuts if cut.start >= end))
+        view.cuts = (ContextCut(first, end, head), *(cut for cut in view.cuts if cut.start >= end))
     else:  # a summary in one message of the user tells what has happened since the question
         is_exchange = not head or isinstance(head[-1], Assistant)
         before, after = (head, ()) if is_exchange else ((), head)
-        view.cuts = (Cut(first, question, before), Cut(question + 1, end, after))
+        view.cuts = (ContextCut(first, question, before), ContextCut(question + 1, end, after))
         if is_exchange:
             head = (*head, User(OMITTED_NOTICE, tainted))
     return CompactionPlan(len(messages) - end, head)

@@ -12,6 +12,7 @@ import orjson
 
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.messages import Assistant, Image, Message, ToolResult, Transcript, Usage, User
+from agentcall.tools.tool import Tool
 
 SMALLEST_WINDOW = 2_048
 """In tokens: no model is used with a smaller one, unless `Limits.context` says so."""
@@ -67,6 +68,8 @@ class PromptMeter:
     tokens = counted = 0
     ratio = 0.0
     _measured = _estimated = _estimate = 0
+    _tools: tuple[Tool, ...] = ()
+    _tool_tokens = 0
 
     def reset(self) -> None:
         """Forget the counts, as the conversation or the model is another one."""
@@ -76,12 +79,12 @@ class PromptMeter:
         """Return about how many tokens the next request has, from the counts of the last one."""
         size = len(messages)
         if not self.ratio:
-            return estimate_prompt(prompt) + sum(map(_overestimate_message, messages))
+            return self.estimate_prompt(prompt) + sum(map(_overestimate_message, messages))
         if self._measured:
             new = sum(estimate_message(messages[i]) for i in range(self.counted, size))
             return self._measured + round(new * self.ratio)
         self._add_new(messages)
-        return round((self._estimate + estimate_prompt(prompt)) * self.ratio)
+        return round((self._estimate + self.estimate_prompt(prompt)) * self.ratio)
 
     async def is_cut(
         self,
@@ -97,7 +100,7 @@ class PromptMeter:
         self._add_new(messages)
         new = sum(_count_result_characters(messages[i]) for i in range(counted, size))
         is_cut = await self._compare(tokens, before, new, fetch_window)
-        ratio = tokens / (self._estimate + estimate_prompt(prompt) or 1)
+        ratio = tokens / (self._estimate + self.estimate_prompt(prompt) or 1)
         is_plausible = not is_cut and _MIN_RATIO <= ratio <= _MAX_RATIO
         self.ratio = ratio if is_plausible else 0.0
         return is_cut
@@ -128,6 +131,14 @@ class PromptMeter:
             return True
         has_only_new_text = tokens < before and tokens > new // (2 * _CHARS_PER_TOKEN)
         return before > 0 and is_short and not has_only_new_text
+
+    def estimate_prompt(self, prompt: PromptSpec) -> int:
+        """Return about how many tokens the instructions and the tools have."""
+        if prompt.tools is not self._tools:
+            self._tools = prompt.tools
+            sizes = [len(orjson.dumps(tool.definition)) for tool in prompt.tools]
+            self._tool_tokens = sum(sizes) // _CHARS_PER_TOKEN
+        return _estimate_text(prompt.instructions) + self._tool_tokens
 
     def _add_new(self, messages: Transcript) -> None:
         """Add the messages that were not estimated yet."""
@@ -173,12 +184,6 @@ def overestimate_text(text: str) -> int:
 
 def _estimate_text(text: str) -> int:
     return len(text) // (_CHARS_PER_TOKEN if text.isascii() else _OTHER_CHARS_PER_TOKEN)
-
-
-def estimate_prompt(prompt: PromptSpec) -> int:
-    """Return about how many tokens the instructions and the tools have."""
-    tools = sum(len(orjson.dumps(tool.definition)) for tool in prompt.tools)
-    return _estimate_text(prompt.instructions) + tools // _CHARS_PER_TOKEN
 
 
 def reserve_answer(window: int, max_tokens: int | None) -> int:

@@ -20,11 +20,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from agentcall.errors import ModelRetry
 from agentcall.events import ContextTrimmed
 from agentcall.messages import Assistant, Message, System, ToolResult, Untrusted, User
+from agentcall.result import ContextCut
 from agentcall.runtime.prompts import (
     format_page,
     format_search,
@@ -37,19 +37,14 @@ from agentcall.tools.tool import Tool, tool
 MIN_SHORTENED_CHARS = 400
 """Characters below which a result is not worth shortening."""
 
+_SHORTEST = MIN_SHORTENED_CHARS // 2, 0
+"""The characters that are left of a result at its beginning and at its end, besides the note."""
+
 PAGE_CHARS = 4_000
 """Characters of a page of `read_result`."""
 
 _EXCERPT_CHARS = 150
 """Characters before and after a place that a search found."""
-
-
-class Cut(NamedTuple):
-    """Messages from `start` to `end` of the whole conversation that are not sent, but `head` is."""
-
-    start: int
-    end: int
-    head: tuple[Message, ...] = ()
 
 
 class ContextView:
@@ -60,7 +55,7 @@ class ContextView:
     """
 
     # Attributes of the class, as few conversations have others.
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[ContextCut, ...] = ()
     _page_chars = PAGE_CHARS
     # The whole conversation when the view was last changed, and how many messages stand for it.
     _whole: tuple[Message, ...] = ()
@@ -147,9 +142,10 @@ class ContextView:
             messages were left out, 0 if none may be.
         """
         first = next((i for i, m in enumerate(messages) if not isinstance(m, System)), 0)
-        history = next((cut for cut in self.cuts if cut.start == first), Cut(first, first))
+        history = next((cut for cut in self.cuts if cut.start == first), ContextCut(first, first))
         steps = next(
-            (cut for cut in self.cuts if cut.start == question + 1), Cut(question + 1, question + 1)
+            (cut for cut in self.cuts if cut.start == question + 1),
+            ContextCut(question + 1, question + 1),
         )
         if history.end < question:
             users = range(history.end + 1, question)
@@ -175,14 +171,18 @@ class ContextView:
         Returns an event for each result; none if nothing can be shortened.
         """
         results = [
-            m for m in shown if isinstance(m, ToolResult) and len(m.text) > MIN_SHORTENED_CHARS
+            m
+            for m in shown
+            if isinstance(m, ToolResult)
+            and len(m.text) > MIN_SHORTENED_CHARS
+            and self.lengths.get(m.call_id) != _SHORTEST
         ]
         goal = sum(len(result.text) for result in results) // 2
         lengths: dict[str, int] = {}
         for result in sorted(results, key=lambda r: len(r.text), reverse=True):
             if goal <= 0:
                 break
-            lengths[result.call_id] = max(MIN_SHORTENED_CHARS // 2, len(result.text) // 4)
+            lengths[result.call_id] = max(_SHORTEST[0], len(result.text) // 4)
             goal -= len(result.text) - lengths[result.call_id]
         self.lengths |= {call_id: (length, 0) for call_id, length in lengths.items()}
         return [

@@ -234,8 +234,8 @@ def format_shortened_result(text: str, length: int, call_id: str, end: str = "")
     and_end = f" and the last {len(end)}" if end else ""
     return (
         f"{text}\n[shortened: the first {len(text)}{and_end} of {length} characters; continue "
-        f'with read_result(call_id="{call_id}", page=1), or find a text with '
-        f'search_result(call_id="{call_id}", query="...")]{chr(10) if end else ""}{end}'
+        f'with read_result(call_id="{call_id}", page=1), or find a text in it with search_result]'
+        f"{chr(10) if end else ''}{end}"
     )
 
 

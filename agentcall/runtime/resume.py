@@ -129,6 +129,7 @@ class _ResumeInputBuilder:
             paused=result.paused,
             children=dict(self._iter_children(result, spec, path)),
             settings=result.settings,
+            cuts=result.cuts,
         )
 
     def _iter_decisions(

@@ -489,7 +489,7 @@ class AgentRun:
         is_open = self._state.are_tools_open
         self._state.is_in_program = turn.finish == PROGRAM_STEP and is_open
         if turn.finish == "length":
-            return self._process_truncated_answer(turn)
+            return await self._process_truncated_answer(turn)
         if turn.finish == "content_filter":
             return self._process_filtered_answer(turn)
         if turn.calls and is_open:
@@ -605,12 +605,12 @@ class AgentRun:
 
     # Answers without calls.
 
-    def _process_truncated_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
+    async def _process_truncated_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         state = self._state
         if (turn.calls or turn.broken) and state.are_tools_open:
             reason = "had a tool call that the length limit cut off"
             return self._reject_answer(turn.text, TRUNCATED_CALL, reason)
-        if not (turn.text or turn.thinking) and (state.trim() or state.omit_messages()):
+        if not (turn.text or turn.thinking) and await self._make_room():
             # LMDeploy 0.5 reports a conversation that is longer than its window in this way.
             return None
         if turn.text:

@@ -35,6 +35,7 @@ from agentcall.messages import (
 from agentcall.models.errors import find_window
 from agentcall.models.model import fetch_context_window, find_context_window
 from agentcall.result import (
+    ContextCut,
     MissingOutput,
     PausedAgentCall,
     PendingCall,
@@ -50,7 +51,6 @@ from agentcall.runtime.context_meter import (
     TOOL_TOKENS,
     PromptMeter,
     estimate_message,
-    estimate_prompt,
     reserve_answer,
 )
 from agentcall.runtime.context_trimming import ContextView
@@ -89,6 +89,7 @@ class RunInput:
         them one by one.
     elapsed_seconds: the time that an interrupted run had taken in earlier processes.
     settings: the model settings of the run, which replace those of its agents.
+    cuts: the messages that the model does not get any more, of a run that is resumed.
     compact: the session's rule for a conversation that is longer than the window.
     save_compaction: stores a plan of it for the next runs of the session.
     """
@@ -109,6 +110,7 @@ class RunInput:
     wait_for_reader: Callable[[], Awaitable[None]] | None = None
     elapsed_seconds: float = 0.0
     settings: ModelSettings | None = None
+    cuts: tuple[ContextCut, ...] = ()
     compact: CompactionStrategy | None = None
     save_compaction: Callable[[CompactionPlan], Awaitable[None]] | None = None
 
@@ -255,6 +257,9 @@ class RunState:
         self.view = ContextView()
         self.trim_events: list[Event] = []  # of the history, before the run began
         self.transcript = Transcript(self._shorten_long_results(messages, limits))
+        if run_input.cuts:
+            self.view.cuts = run_input.cuts
+            self.transcript = Transcript(self.view.show(messages))
         self.is_tainted = is_tainted(messages)
         self.turns = run_input.turns
         self.invalid_answers = 0  # in a row
@@ -555,10 +560,10 @@ class RunState:
         messages = tuple(self.transcript)
         question = max((i for i, m in enumerate(messages) if isinstance(m, User)), default=0)
         sizes = [estimate_message(message) for message in messages]
+        prompt = self.prompt_meter.estimate_prompt(self.prompt)
         return (
-            f"its instructions and tools have about {estimate_prompt(self.prompt):,} tokens, the "
-            f"message of the user about {sizes[question]:,}, and the rest about "
-            f"{sum(sizes) - sizes[question]:,}"
+            f"its instructions and tools have about {prompt:,} tokens, the message of the user "
+            f"about {sizes[question]:,}, and the rest about {sum(sizes) - sizes[question]:,}"
         )
 
     def _find_question(self, messages: Sequence[Message]) -> int:
@@ -696,6 +701,7 @@ class RunState:
             tool_errors=tuple(self.tool_errors),
             settings=self.input.settings,
             overrides=(self.spec.first or self.spec).overrides,
+            cuts=self.view.cuts if pending else (),
         )
 
     @property

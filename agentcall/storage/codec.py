@@ -20,7 +20,6 @@ from agentcall.messages import (
     JSON,
     Message,
     ToolResult,
-    dump_messages,
     encode_json,
     from_json,
     load_messages,
@@ -28,9 +27,8 @@ from agentcall.messages import (
     usage_from_json,
     usage_to_json,
 )
-from agentcall.result import RunResult, run_result_to_json
+from agentcall.result import ContextCut, RunResult, run_result_to_json
 from agentcall.runtime.checkpoint import RunCheckpoint
-from agentcall.runtime.context_trimming import Cut
 from agentcall.runtime.turn import ModelTurn
 
 JSONObject: TypeAlias = Mapping[str, Any]  # Any: JSON, checked by the function that reads it
@@ -67,7 +65,7 @@ def checkpoint_to_json(checkpoint: RunCheckpoint, known: Sequence[Message]) -> d
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     messages = _new_messages_to_json(checkpoint.messages, known)
     wire = {**values, "usage": usage_to_json(checkpoint.usage), "messages": messages}
-    wire["cuts"] = [[cut.start, cut.end, dump_messages(cut.head)] for cut in checkpoint.cuts]
+    wire["cuts"] = [cut.to_json() for cut in checkpoint.cuts]
     return {name: value for name, value in wire.items() if value or name not in _VIEW_FIELDS}
 
 
@@ -76,9 +74,7 @@ def checkpoint_from_json(wire: JSONObject, known: Sequence[Message]) -> RunCheck
     usage = usage_from_json(wire["usage"])
     values: dict[str, Any] = {**wire, "usage": usage}  # Any: fields of a class
     values["messages"] = _new_messages_from_json(wire["messages"], known)
-    values["cuts"] = tuple(
-        Cut(start, end, load_messages(head)) for start, end, head in wire.get("cuts", ())
-    )
+    values["cuts"] = tuple(map(ContextCut.from_json, wire.get("cuts", ())))
     values["lengths"] = {call_id: tuple(pair) for call_id, pair in wire.get("lengths", {}).items()}
     return RunCheckpoint(**values)
 

@@ -18,7 +18,15 @@ from agentcall.events import (
     Nested,
     RunFinished,
 )
-from agentcall.messages import Assistant, Message, ToolResult, User, is_tainted
+from agentcall.messages import (
+    Assistant,
+    Message,
+    System,
+    ToolCall,
+    ToolResult,
+    User,
+    is_tainted,
+)
 from agentcall.runtime.prompts import SUMMARY_INSTRUCTIONS, SUMMARY_QUESTION
 from agentcall.sessions import CompactionPlan, Summary, Window
 from agentcall.testing import (
@@ -30,6 +38,7 @@ from agentcall.testing import (
     say,
     status,
 )
+from agentcall.testing.chat_rules import GEMMA, MISTRAL, QWEN
 
 WORDS = "The quick brown fox jumps over the lazy dog, again and again. "
 """62 characters: about 15 tokens."""
@@ -499,3 +508,133 @@ async def test_a_result_is_read_in_the_next_run_of_a_session(tmp_path: Path) -> 
     )
     assert result.tool_calls[0][1] is not None
     assert result.tool_calls[0][1].text.endswith((WORDS * 600)[36_000:])
+
+
+@tool(requires_approval=True)
+def pay(to: str) -> str:
+    """Pay."""
+    return f"paid {to}"
+
+
+@pytest.mark.parametrize("kind", ["plain", "session", "durable"])
+async def test_a_run_that_waited_continues_with_its_compacted_conversation(
+    tmp_path: Path, kind: str
+) -> None:
+    def answer(request: RecordedRequest) -> Any:
+        last = str(request.messages[-1]["content"])
+        return say("done") if last.startswith("paid") else call("pay", to="Bo")
+
+    history = [User(WORDS * 5), Assistant("x")] * 30
+    model = ScriptedModel(refuse_above(1_000, answer))
+    limits = Limits(context=1_000)
+    agent = Agent(model, tools=[pay], limits=limits, compact=Summary(keep=2))
+    if kind == "durable":
+        with durable(agent, f"sqlite:///{tmp_path}/runs.db") as runs:
+            waiting = await runs.run("Pay Bo", messages=history, run_id="r")
+            result = await runs.resume("r", {waiting.pending[0].call.id: True})
+    elif kind == "session":
+        session = SQLiteSession("chat", tmp_path / "s.db", compact=Summary(keep=2))
+        for _ in range(15):
+            await Agent(ScriptedModel([say("x " * 60)])).run(WORDS * 5, session=session)
+        waiting = await agent.run("Pay Bo", session=session)
+        decisions = {waiting.pending[0].call.id: True}
+        result = await agent.resume(waiting.to_json(), decisions, session=session)
+        assert len(session.messages) == 34
+    else:
+        waiting = await agent.run("Pay Bo", messages=history)
+        result = await agent.resume(waiting.to_json(), {waiting.pending[0].call.id: True})
+    assert result.output == "done"
+    first, second = sent(model)
+    assert second.messages[: len(first.messages)] == first.messages
+    assert result.usage.requests == len(model.requests)
+    assert len(result.messages) == (34 if kind == "session" else 64)
+
+
+# Odd conversations.
+
+
+async def test_long_ids_of_calls_and_a_tiny_window_end() -> None:
+    long_id = "call_" + "x" * 120
+
+    history: list[Message] = [User("Look")]
+    for number in range(6):
+        made = ToolCall(f"{long_id}{number}", "read_log", "{}")
+        history += [Assistant("", (made,)), ToolResult(made.id, "read_log", WORDS * 20)]
+    model = ScriptedModel(lambda _: say("done"))
+    agent = Agent(model, tools=[read_log], limits=Limits(context=10))
+    result = await agent.run("And?", messages=history)
+    assert result.output == "done"
+    assert len(result.messages) == 15
+
+
+@pytest.mark.parametrize("rules", [MISTRAL, GEMMA, QWEN])
+async def test_strict_templates_accept_what_is_left(rules: Any) -> None:
+    def brain(request: RecordedRequest) -> Any:
+        if is_summary(request):
+            return say("so far")
+        if request.number > 40:
+            return say("done")
+        return call("read_page", number=request.number)
+
+    with FakeServer(brain, rules=rules, context=1_500, like="vllm") as server:
+        for compact in (Summary(keep=3), Window(3), Summary(keep=0)):
+            agent = Agent(
+                server.url, tools=[read_page], limits=Limits(requests=40), compact=compact
+            )
+            result, events = await collect(agent, "Read all pages")
+            assert result.stop_reason in ("final", "max_requests")
+            assert any(isinstance(event, ContextCompacted) for event in events)
+            server.reset(brain)
+
+
+async def test_a_summary_longer_than_the_window_leaves_room() -> None:
+    def brain(request: RecordedRequest) -> Any:
+        if request.prompt_tokens > 1_000:
+            return overflow("vllm", context=1_000)
+        return say(WORDS * 200 if is_summary(request) else "fine")
+
+    model = ScriptedModel(brain)
+    agent = Agent(model, limits=Limits(context=1_000), compact=Summary(keep=2))
+    result = await agent.run("And?", messages=[User(WORDS * 5), Assistant("x")] * 30)
+    assert result.output == "fine"
+
+
+async def test_system_messages_of_a_history_stay() -> None:
+    history: list[Message] = [System("Be brief."), *[User(WORDS * 5), Assistant("x")] * 30]
+    for compact in (None, Window(4), Summary(keep=4)):
+        model = ScriptedModel(refuse_above(1_000))
+        agent = Agent(model, limits=Limits(context=1_000), compact=compact)
+        result = await agent.run("And?", messages=history)
+        assert result.output
+        assert sent(model)[0].messages[0]["content"] == "Be brief."
+        assert len(result.messages) == 63
+
+
+async def test_a_run_that_waits_in_a_nested_agent_keeps_what_both_compacted() -> None:
+    def nested(request: RecordedRequest) -> Any:
+        last = str(request.messages[-1]["content"])
+        number = int(last.split()[1]) + 1 if last.startswith("page") else 0
+        if last.startswith("paid"):
+            return say("done")
+        return call("read_page", number=number) if number < 10 else call("pay", to="Bo")
+
+    inner = ScriptedModel(refuse_above(1_200, nested))
+    payer = Agent(
+        inner,
+        tools=[read_page, pay],
+        name="payer",
+        limits=Limits(requests=None, context=1_200),
+        compact=Summary(keep=2),
+    )
+    agent = Agent(
+        ScriptedModel([call("payer", task="Pay"), say("ok")]),
+        tools=[payer.as_tool()],
+        limits=Limits(requests=None),
+    )
+    waiting = await agent.run("Go")
+    before = len(inner.requests)
+    result = await agent.resume(waiting.to_json(), {waiting.pending[0].call.id: True})
+    assert result.output == "ok"
+    last, resumed = sent(inner)[-2:]
+    assert resumed.messages[: len(last.messages)] == last.messages
+    assert len(inner.requests) == before + 1

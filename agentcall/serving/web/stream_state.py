@@ -16,6 +16,7 @@ from typing import Any
 from agentcall.events import (
     AnswerDiscarded,
     ApprovalRequested,
+    ContextCompacted,
     ContextTrimmed,
     Event,
     HandedOver,
@@ -100,10 +101,8 @@ class ChatStreamState:
                 self._parts.append(f"the model repeats itself: {reason}")
             case HandedOver(before, after):
                 self._parts.append(f"{before} hands over to {after}")
-            case ContextTrimmed():
-                self._parts.append("a tool's result was shortened to fit the model's window")
-            case MessagesOmitted(count):
-                self._parts.append(f"the {count} oldest messages were left out of the request")
+            case ContextTrimmed() | ContextCompacted() | MessagesOmitted():
+                self._parts.append(_describe_context(event))
             case RunStarted() | RunFinished():
                 self._apply_run_event(event)
             case _:
@@ -209,3 +208,14 @@ async def poll_events(
         task.cancel()
         await asyncio.wait([task])
         tasks.discard(task)
+
+
+def _describe_context(event: ContextTrimmed | ContextCompacted | MessagesOmitted) -> str:
+    """Say what was done to a conversation to fit the model's window."""
+    match event:
+        case ContextTrimmed():
+            return "a tool's result was shortened to fit the model's window"
+        case ContextCompacted(before, after):
+            return f"{before} messages were compacted to {after}"
+        case MessagesOmitted(count):
+            return f"the {count} oldest messages were left out of the request"
