@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import each_row
 
 from agentcall import ToolRegistry
 from agentcall_tools.files import FileError, Files
@@ -171,8 +172,8 @@ USES: list[Callable[[Files, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize("use", USES, ids=["read", "list", "search", "write"])
-@pytest.mark.parametrize("path", WAYS_OUT, ids=lambda path: ascii(path)[:30])
+@each_row("use", USES, ids=["read", "list", "search", "write"])
+@each_row("path", WAYS_OUT, ids=lambda path: ascii(path)[:30])
 def test_a_path_that_is_not_plainly_beneath_is_refused(
     files: Files, path: str, use: Callable[[Files, str], str]
 ) -> None:
@@ -344,7 +345,7 @@ def test_a_huge_file_is_read_in_parts_from_any_byte(files: Files, root: Path) ->
     assert "no line" in files.search_files("found me", pattern="huge.log")
 
 
-@pytest.mark.parametrize("unit", ["上海 and 東京, 北京\n", "é", "x", "🙂" * 7 + "\n", "\ufeff"])
+@each_row("unit", ["上海 and 東京, 北京\n", "é", "x", "🙂" * 7 + "\n", "\ufeff"])
 def test_the_parts_of_a_file_are_the_whole_file(files: Files, root: Path, unit: str) -> None:
     whole = unit * (3 * MAX_SHOWN // len(unit.encode()))
     (root / "whole.txt").write_text(whole, encoding="utf-8")

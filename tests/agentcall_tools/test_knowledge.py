@@ -309,9 +309,7 @@ def test_what_is_asked_has_bounds(
         knowledge.search_knowledge(*arguments)
 
 
-@pytest.mark.parametrize(
-    "query", ['"', 'a" OR "', "NEAR(a, b)", "-tea", "tea*", "a AND NOT", "?!", "_"]
-)
+@each_row("query", ['"', 'a" OR "', "NEAR(a, b)", "-tea", "tea*", "a AND NOT", "?!", "_"])
 def test_no_query_is_a_mistake_of_syntax(knowledge: Knowledge, query: str) -> None:
     assert knowledge.search_knowledge(query)
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, Tool, ToolRegistry, tool
 from agentcall.runtime.executor import call_tool
@@ -44,7 +45,7 @@ async def test_words_are_passed_as_they_are(shell: Shell) -> None:
     assert said == "$HOME *.txt `id` $(id) a  b c|d\n[exit code 0]"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "command",
     [
         "rm -rf /",
@@ -66,7 +67,7 @@ async def test_what_is_not_allowed_is_refused_with_what_is(shell: Shell, command
         await shell.run_command(command)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("command", "words"),
     [
         ("cat a.txt | sh", "'|' is for a shell"),
@@ -264,7 +265,7 @@ READING = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each_row(
     "command",
     [
         "ls -la docs",
@@ -299,14 +300,14 @@ READING = (
     ],
 )
 async def test_what_only_reads_is_run_without_asking(repository: Path, command: str) -> None:
-    (repository / "docs").mkdir()
+    (repository / "docs").mkdir(exist_ok=True)
     before = sorted(repository.rglob("*"))
     said = await unasked(repository, *READING)(command)
     assert said.endswith("[exit code 0]"), said
     assert sorted(repository.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
+@each_row(
     "command",
     [
         "git log -1 --format=x --output=made",

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from rows import each_row
 
 from agentcall import ToolRegistry
 from agentcall_tools.sql import Sql, SqlError
@@ -64,7 +65,7 @@ async def test_values_are_shown_in_one_short_line(shop: Sql) -> None:
     assert shown == f"x | y | z\na\\nb | <10 bytes> | {'z' * 500}...\n(1 row)"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5) SELECT i FROM n",
@@ -79,7 +80,7 @@ async def test_what_only_reads_is_run(shop: Sql, query: str) -> None:
     assert "row" in await shop.query_database(query)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "DELETE FROM orders",
@@ -135,7 +136,7 @@ async def test_a_query_is_ended_at_its_time(file: Path, query: str) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python's sqlite3 has no limits before 3.11")
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "SELECT zeroblob(1000000000)",
@@ -164,7 +165,7 @@ async def test_many_rows_are_cut_and_said_so(file: Path) -> None:
     assert "(the first 40 rows; there are more" in text
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("query", "words"),
     [
         ("SELECT nam FROM customers", "no such column: nam"),
@@ -332,7 +333,7 @@ async def test_postgres_tells_its_tables(postgres: str) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(
+@each_row(
     ("query", "shown"),
     [
         (
@@ -354,7 +355,7 @@ async def test_postgres_gives_the_rows_of_a_query(written: Sql, query: str, show
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "DELETE FROM orders",
@@ -401,7 +402,7 @@ async def test_postgres_refuses_what_does_more_than_read(
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
@@ -460,7 +461,7 @@ async def test_postgres_refuses_functions_that_may_have_effects(written: Sql, qu
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "SELECT count(*), sum(total), avg(total), string_agg(id::text, ',') FROM orders",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from asking import Heard, eventually, heard, question
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from rows import each_row
 
 from agentcall import Agent, Limits, ToolRegistry, tool
 from agentcall.dialects.answer_parts import TextPart, ToolCallPart
@@ -143,7 +144,7 @@ async def test_an_answer_begins_with_the_dialect_and_ends_with_the_end(
     assert sum(isinstance(part, ResponseEnd) for part in parts) == 1
 
 
-@pytest.mark.parametrize(
+@each_row(
     "quirks",
     [
         (),
@@ -165,7 +166,7 @@ async def test_a_native_call_is_read_however_it_is_cut(
     assert turn.finish == "tool_calls"
 
 
-@pytest.mark.parametrize("quirks", [(), ("whole_calls",), ("names_repeated",), ("ids_renewed",)])
+@each_row("quirks", [(), ("whole_calls",), ("names_repeated",), ("ids_renewed",)])
 async def test_parallel_calls_stay_apart(make: Make, stream: bool, quirks: tuple[Any, ...]) -> None:
     both = calls(call("add", a=1, b=2), call("add", a=3, b=4)).replace(quirks=quirks)
     turn = await turn_of(make, stream, both)
@@ -185,9 +186,7 @@ async def test_text_beside_calls_is_kept(make: Make, stream: bool) -> None:
     assert (turn.text, len(turn.calls)) == ("Let me see.", 1)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"), [({"a": 1, "b": 2}, {"a": 1, "b": 2}), (None, None)]
-)
+@each_row(("arguments", "expected"), [({"a": 1, "b": 2}, {"a": 1, "b": 2}), (None, None)])
 async def test_arguments_may_be_an_object_or_null(
     make: Make, stream: bool, arguments: object, expected: object
 ) -> None:
@@ -213,7 +212,7 @@ async def test_thinking_is_no_text(make: Make, stream: bool) -> None:
     assert (turn.text, turn.thinking) == ("5", "2 + 3 ...")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("content", "text"),
     [
         (None, ""),
@@ -241,7 +240,7 @@ async def test_of_several_choices_the_first_is_read(make: Make, stream: bool) ->
     assert (turn.text, turn.calls) == ("one", [])
 
 
-@pytest.mark.parametrize("role", ["", "assistant", "model"])
+@each_row("role", ["", "assistant", "model"])
 async def test_an_odd_role_of_its_own_is_the_assistants(
     make: Make, stream: bool, role: str
 ) -> None:
@@ -264,7 +263,7 @@ async def test_reported_usage_is_taken(make: Make, stream: bool) -> None:
     assert found.cached_tokens == 64
 
 
-@pytest.mark.parametrize("missing", [None, MISSING])
+@each_row("missing", [None, MISSING])
 async def test_usage_that_is_missing_is_estimated(
     make: Make, stream: bool, missing: object
 ) -> None:
@@ -278,7 +277,7 @@ async def test_odd_usage_is_no_error(make: Make, stream: bool) -> None:
     assert (await turn_of(make, stream, say("hi").replace(usage=usage))).usage.requests == 1
 
 
-@pytest.mark.parametrize(
+@each_row(
     "style",
     [
         ("comments",),
@@ -327,7 +326,7 @@ async def test_a_stream_that_stays_open_after_done_is_over(make: Make) -> None:
 # --- answers that are none ---
 
 
-@pytest.mark.parametrize(
+@each_row(
     "reply",
     [no_choices(), null_choices(), Completion(body={"choices": MISSING})],
     ids=["empty", "null", "missing"],
@@ -337,7 +336,7 @@ async def test_an_answer_without_choices_is_none(make: Make, reply: Reply) -> No
         await turn_of(make, False, reply)
 
 
-@pytest.mark.parametrize("body", ["[]", "3", '"text"', "null"])
+@each_row("body", ["[]", "3", '"text"', "null"])
 async def test_json_that_is_no_object_is_no_answer(make: Make, stream: bool, body: str) -> None:
     if stream and body != "[]":
         assert (await turn_of(make, True, status(200, body=body))).finish is None
@@ -391,7 +390,7 @@ async def test_half_a_character_becomes_a_replacement_character(make: Make, stre
 # --- refusals ---
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("code", "kind", "count"),
     [
         (400, ModelRefused, 1),
@@ -452,7 +451,7 @@ async def test_retry_after_beyond_the_deadline_is_not_waited_for(make: Make) -> 
         )
 
 
-@pytest.mark.parametrize("body", [flat_error("wrong field"), {"error": "wrong field"}])
+@each_row("body", [flat_error("wrong field"), {"error": "wrong field"}])
 async def test_error_bodies_of_any_shape_are_read(make: Make, stream: bool, body: object) -> None:
     with pytest.raises(ModelRefused, match="wrong field") as caught:
         await turn_of(make, stream, status(400, body=body))
@@ -476,7 +475,7 @@ async def test_the_page_of_a_proxy_is_shown_without_its_tags(make: Make) -> None
         await turn_of(make, False, html(502), tries=1)
 
 
-@pytest.mark.parametrize("like", ["lmdeploy", "vllm", "vllm-0.8", "llama.cpp", "openai"])
+@each_row("like", ["lmdeploy", "vllm", "vllm-0.8", "llama.cpp", "openai"])
 async def test_an_overflow_is_known_in_every_servers_words(
     make: Make, stream: bool, like: Any
 ) -> None:
@@ -527,7 +526,7 @@ async def test_the_key_is_sent_and_in_no_error(make: Make, stream: bool) -> None
     assert KEY not in f"{caught.value} {caught.value!r} {caught.value.body}"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "reply",
     [error_under_200(f"bad key {KEY}"), status(200, body=f"<p>{KEY}"), bad_json("{" + KEY)],
 )
@@ -591,7 +590,7 @@ def forever_text(text: str) -> list[Reply]:
 # --- broken connections and time ---
 
 
-@pytest.mark.parametrize("broken", [reset(), drop(), reset(after=0.0)])
+@each_row("broken", [reset(), drop(), reset(after=0.0)])
 async def test_a_connection_that_breaks_before_the_answer_is_made_again(
     make: Make, broken: Reply
 ) -> None:
@@ -608,7 +607,7 @@ async def test_a_plain_answer_that_breaks_off_is_asked_for_again(make: Make, bro
     assert (await turn_of(make, False, broken, say("hi"))).text == "hi"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "broken",
     [
         reset(call("add", a=1, b=2), after=0.6),
@@ -709,7 +708,7 @@ async def test_half_of_the_headers_are_no_answer(make: Make) -> None:
 # --- cancellation and concurrency ---
 
 
-@pytest.mark.parametrize("reply", [never(), hang(say(TEXT), after=0.5)])
+@each_row("reply", [never(), hang(say(TEXT), after=0.5)])
 async def test_a_cancelled_request_closes_its_connection(
     make: Make, stream: bool, reply: Reply
 ) -> None:

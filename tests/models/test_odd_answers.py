@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from asking import Heard, heard, question
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from rows import each_row
 
 from agentcall.errors import BadAnswer, ModelError
 from agentcall.models.http import HTTPEndpoint
@@ -151,7 +152,7 @@ SENT: dict[str, bytes] = {
 
 
 @both
-@pytest.mark.parametrize("name", SENT)
+@each_row("name", SENT)
 async def test_an_answer_is_read_however_it_is_sent(ask: Ask, name: str, stream: bool) -> None:
     answer = await ask(SENT[name], stream)
     assert answer.text == "hi"
@@ -178,7 +179,7 @@ CUT: dict[str, bytes] = {
 
 
 @both
-@pytest.mark.parametrize("name", CUT)
+@each_row("name", CUT)
 async def test_an_answer_that_was_lost_on_the_way_is_not_taken_for_whole(
     ask: Ask, name: str, stream: bool
 ) -> None:
@@ -190,9 +191,7 @@ async def test_an_answer_that_was_lost_on_the_way_is_not_taken_for_whole(
 
 
 @both
-@pytest.mark.parametrize(
-    "body", [b"<html>hi</html>", b"hi", b"data: hi\n\n", b"null", b"[]", b"{}"]
-)
+@each_row("body", [b"<html>hi</html>", b"hi", b"data: hi\n\n", b"null", b"[]", b"{}"])
 async def test_what_is_no_answer_at_all_is_an_error(ask: Ask, body: bytes, stream: bool) -> None:
     try:
         answer = await ask(body, stream)
@@ -266,7 +265,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @both
-@pytest.mark.parametrize("name", MESSAGES)
+@each_row("name", MESSAGES)
 async def test_a_message_is_read_whatever_its_fields(ask: Ask, name: str, stream: bool) -> None:
     message, text, thinking = MESSAGES[name]
     for body in (whole(message), data(chunk(message), chunk({}, "stop"), DONE)):
@@ -304,8 +303,8 @@ CALLS: dict[str, dict[str, Any]] = {
 
 
 @both
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("finish", ["tool_calls", "stop", "tool_use", "eos_token"])
+@each_row("name", CALLS)
+@each_row("finish", ["tool_calls", "stop", "tool_use", "eos_token"])
 async def test_a_call_is_read_whatever_its_shape(
     ask: Ask, name: str, finish: str, stream: bool
 ) -> None:
@@ -321,7 +320,7 @@ async def test_a_call_is_read_whatever_its_shape(
 
 
 @both
-@pytest.mark.parametrize(
+@each_row(
     ("reason", "expected"),
     [
         ("max_tokens", "length"),
@@ -372,7 +371,7 @@ USAGES: dict[str, tuple[dict[str, Any], int, int]] = {
 
 
 @both
-@pytest.mark.parametrize("name", USAGES)
+@each_row("name", USAGES)
 async def test_usage_is_read_whatever_its_form(ask: Ask, name: str, stream: bool) -> None:
     fields, found, output = USAGES[name]
     for body in (whole(**fields), data(*HI[:2], chunk({}, "stop", **fields), DONE)):
@@ -391,7 +390,7 @@ async def test_the_usage_of_a_choice_is_read(ask: Ask, stream: bool) -> None:
 
 
 @both
-@pytest.mark.parametrize(
+@each_row(
     "usages",
     [
         [(70, 1), (70, 2), (70, 30)],
@@ -412,7 +411,7 @@ async def test_usage_in_several_chunks_is_that_of_the_whole_answer(
 
 
 @both
-@pytest.mark.parametrize(
+@each_row(
     "usage",
     [
         None,

@@ -113,7 +113,7 @@ def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
         yield server
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("shorthand", "model"),
     [
         ("ollama:qwen3:8b", "qwen3:8b"),

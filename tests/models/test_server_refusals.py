@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from rows import each_row
 
 from agentcall import Agent, tool
 from agentcall.errors import ModelRefused, ModelUnreachable
@@ -203,9 +204,9 @@ async def test_the_plain_text_dialect_is_the_last_resort(make: Make) -> None:
         assert result.usage.tool_calls == 1
 
 
-@pytest.mark.parametrize("form", ["openai", "flat", "text", "event"])
-@pytest.mark.parametrize("code", [200, 400, 422, 500])
-@pytest.mark.parametrize("stream", [False, True])
+@each_row("form", ["openai", "flat", "text", "event"])
+@each_row("code", [200, 400, 422, 500])
+@each_row("stream", [False, True])
 async def test_a_refusal_is_recognized_in_every_form(
     make: Make, form: Any, code: int, *, stream: bool
 ) -> None:
@@ -220,7 +221,7 @@ async def test_a_refusal_is_recognized_in_every_form(
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize(
+@each_row(
     "refusal",
     [
         {"code": 20015, "message": "System role not supported"},
@@ -230,7 +231,7 @@ async def test_a_refusal_is_recognized_in_every_form(
         {"choices": [{"index": 0, "error": {"message": "System role not supported"}}]},
     ],
 )
-@pytest.mark.parametrize("stream", [False, True])
+@each_row("stream", [False, True])
 async def test_a_refusal_under_200_without_an_error_is_recognized(
     make: Make, refusal: Any, *, stream: bool
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from rows import each_row
 
 from agentcall import Agent, tool
 from agentcall.events import RunFinished
@@ -108,7 +109,7 @@ BOTH = calls(ScriptedCall("delete_file", ""), call("read_file", path="keys.txt")
 MIXED = calls(call("read_file", path="keys.txt"), call("edit_existing_file", **EDIT))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("reply", "wanted"),
     [
         (BOTH.replace(quirks=("index_shared",)), [DELETED, READ]),
@@ -141,10 +142,8 @@ async def test_calls_are_run_as_they_stand_in_the_plain_answer(
     assert (result.output, result.stop_reason) == ("Done.", "final")
 
 
-@pytest.mark.parametrize(
-    "quirks", [("index_shared",), ("index_shared", "whole_calls"), ("no_index",)]
-)
-@pytest.mark.parametrize("paths", [("a", "b"), ("a", "b", "c")])
+@each_row("quirks", [("index_shared",), ("index_shared", "whole_calls"), ("no_index",)])
+@each_row("paths", [("a", "b"), ("a", "b", "c")])
 async def test_calls_of_one_tool_that_share_an_index_all_run(
     door: Door, quirks: tuple[Any, ...], paths: tuple[str, ...]
 ) -> None:

@@ -28,7 +28,7 @@ from benchmarks.robustness.verdict import Outcome, find_problem
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@each_row("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_fault_does_not_lose_the_answer(scenario: Scenario, stream: bool) -> None:
     outcome = run_agentcall(scenario, stream=stream)
     assert find_problem(scenario, outcome) == ""

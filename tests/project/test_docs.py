@@ -20,6 +20,7 @@ from typing import get_args
 import pytest
 from command_line import agentcall as agentcall_of
 from fake_lmdeploy import written
+from rows import each_row
 from supervised import state_in
 
 import agentcall
@@ -94,7 +95,11 @@ def lmdeploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.mcp] * (page.name == "mcp.md")) for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_the_python_of_a_page_runs(
     page: Path, model: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +137,7 @@ def list_modules() -> Iterator[str]:
                 yield found.name
 
 
-@pytest.mark.parametrize("name", list(list_modules()))
+@each_row("name", list(list_modules()))
 def test_the_examples_in_docstrings_are_right(name: str) -> None:
     try:
         module = importlib.import_module(name)

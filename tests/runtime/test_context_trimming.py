@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, Limits, tool
 from agentcall.events import AnswerDiscarded, ContextTrimmed, RunFinished
@@ -64,7 +65,7 @@ def running(window: int) -> dict[str, Any]:
 
 
 @both
-@pytest.mark.parametrize(
+@each_row(
     ("count", "profile"),
     [
         (cut_at(4096), {}),
@@ -106,7 +107,7 @@ def count_repeats(request: RecordedRequest) -> tuple[int, bool]:
 
 
 @both
-@pytest.mark.parametrize(
+@each_row(
     ("count", "profile"),
     [
         (constant(1), {}),
@@ -129,7 +130,7 @@ async def test_a_count_that_does_not_follow_the_conversation_discards_no_answer(
 
 
 @both
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": -5}, "?"])
+@each_row("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": -5}, "?"])
 async def test_a_limit_of_tokens_ends_a_run_whose_server_reports_none(
     stream: bool, usage: Any
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from rows import each_row
 
 from agentcall import Agent, tool
 from agentcall.errors import BadAnswer
@@ -57,7 +58,7 @@ def thinks(text: str, content: object = None) -> Completion:
 
 
 @both
-@pytest.mark.parametrize("content", [None, "", " \n", MISSING])
+@each_row("content", [None, "", " \n", MISSING])
 async def test_an_answer_that_is_only_thinking_is_taken_after_a_retry(
     stream: bool, content: object
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from rows import each_row
 
 from agentcall import Agent, Limits, ModelSettings, RunResult, tool
 from agentcall.dialects.constrained import CONSTRAINED
@@ -118,7 +119,7 @@ async def test_the_probes_of_a_server_have_the_headers_too(server: FakeServer) -
     assert {request.headers.get("x-gate") for request in server.all_requests} == {"7"}
 
 
-@pytest.mark.parametrize("level", ["model", "agent", "run"])
+@each_row("level", ["model", "agent", "run"])
 async def test_a_timeout_ends_a_request(make: Make, level: str) -> None:
     short = ModelSettings(timeout=0.2)
     with FakeServer([forever(never())]) as server:
@@ -235,7 +236,7 @@ async def test_resume_may_replace_the_settings() -> None:
 # tool_choice.
 
 
-@pytest.mark.parametrize("level", ["model", "agent", "run"])
+@each_row("level", ["model", "agent", "run"])
 async def test_a_tool_choice_is_for_the_first_turn(make: Make, level: str) -> None:
     settings = ModelSettings(tool_choice="required")
     with FakeServer([call("add", a=1, b=2), call("add", a=3, b=3), say("6")]) as server:
@@ -285,8 +286,8 @@ async def test_a_turn_that_was_discarded_is_not_the_first_turn() -> None:
     assert choices(model) == ["required", "required", "free"]
 
 
-@pytest.mark.parametrize("choice", ["any", "subtract"])
-@pytest.mark.parametrize("level", ["model", "agent", "run"])
+@each_row("choice", ["any", "subtract"])
+@each_row("level", ["model", "agent", "run"])
 async def test_a_name_that_no_tool_has_is_refused_before_the_first_request(
     server: FakeServer, choice: str, level: str
 ) -> None:
