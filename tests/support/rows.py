@@ -56,6 +56,7 @@ def each_row(
                     else:
                         for name, row in table:
                             await check(name, row)
+                            forget_learned()
 
             checked = checked_later
         else:
@@ -66,6 +67,7 @@ def each_row(
                     for name, row in table:
                         with row_named(name):
                             test(**given, **row)
+                        forget_learned()
 
         signature = inspect.signature(test)
         kept = [given for name, given in signature.parameters.items() if name not in words]
@@ -125,7 +127,6 @@ def _failures() -> Iterator[Callable[[str], Any]]:
             trace = error.__traceback__ and error.__traceback__.tb_next
             lines = traceback.format_exception(type(error), error, trace)
             failed.append(f"row {name}\n{''.join(lines)}")
-        forget_learned()
 
     yield row_named
     if failed:
