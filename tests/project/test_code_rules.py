@@ -83,3 +83,9 @@ def test_agentcall_has_few_subpackages_and_few_files_beside_them() -> None:
     package = ROOT / "agentcall"
     assert len([path for path in package.iterdir() if (path / "__init__.py").exists()]) <= 16
     assert len(list(package.glob("*.py"))) <= 11  # __init__.py and ten others
+
+
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    """As pytest imports them: two of one name stop the whole of `make test`."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
