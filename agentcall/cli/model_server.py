@@ -13,7 +13,7 @@ from agentcall.cli.errors import print_warning
 from agentcall.errors import ModelError, ModelUnreachable, UsageError
 from agentcall.models.local_servers import find_api_key, find_local_server
 from agentcall.models.resolve import LMDEPLOY, prepare_model, split_shorthands
-from agentcall.models.server_programs import PROGRAMS, locate_program
+from agentcall.models.server_programs import PROGRAMS, locate_program, split_address
 
 if TYPE_CHECKING:
     from agentcall.agent import Agent
@@ -33,6 +33,8 @@ def resolve_server(address: str) -> tuple[HTTPEndpoint, str | None]:
     program = ""
     if kind == "lmdeploy" and rest and (server := find_local_server(rest)):
         url, name = server.url, server.model
+    elif kind == "lmdeploy" and (elsewhere := split_address(rest)):
+        url, name = elsewhere.url, elsewhere.model or ""
     elif kind in PROGRAMS:
         located = locate_program(kind, rest)
         url, name, program = located.url, located.model or "", kind

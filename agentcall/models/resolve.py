@@ -1,7 +1,8 @@
 """Resolve a model's shorthand to a `Model`.
 
     "lmdeploy:internlm2_5-7b-chat"   a server or model that agentcall launched on this machine, by
-                                     its name; else LMDeploy at 127.0.0.1:23333
+                                     its name; else LMDeploy at 127.0.0.1:23333, or at the
+                                     address in `NAME@host:port`
     "http://host:port/v1"            the first model of the server; /v1 is added to a bare host
     "http://host:port/v1#model"      this model of the server
     "ollama:NAME", "vllm:NAME", ...  a model of a program on this machine (`server_programs.py`), or
@@ -261,7 +262,10 @@ def _create_http_model(url: str, model: str | None, tries: int, program: str = "
 
 def _create_lmdeploy_model(name: str, tries: int) -> Model:
     from agentcall.models.local_servers import find_local_server
+    from agentcall.models.server_programs import split_address
 
+    if address := split_address(name):
+        return _create_http_model(address.url, address.model, tries)
     server = find_local_server(name) if name else None
     url = server.url if server else "http://{}:{}/v1".format(*LMDEPLOY)
     return _create_http_model(url, server.model if server else name or None, tries)

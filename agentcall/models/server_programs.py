@@ -92,17 +92,23 @@ class ProgramAddress:
     variable: str = ""
 
 
+def split_address(rest: str) -> ProgramAddress | None:
+    """Return the address in `NAME@host:port`; None if the name has none."""
+    found = _HOST_AND_PORT.fullmatch(rest.strip())
+    if found is None:
+        return None
+    return ProgramAddress(f"http://{found['address']}/v1", found["name"].strip() or None)
+
+
 def locate_program(kind: str, rest: str) -> ProgramAddress:
     """Return the address that `kind:rest` means; `rest` is `NAME`, `NAME@host:port` or empty.
 
     Raises UsageError for a variable of the environment that holds no address.
     """
-    name = rest.strip()
-    if found := _HOST_AND_PORT.fullmatch(name):
-        return ProgramAddress(f"http://{found['address']}/v1", found["name"].strip() or None)
-    program = PROGRAMS[kind]
-    url, variable = _find_address(kind, program)
-    return ProgramAddress(url, name or None, variable)
+    if address := split_address(rest):
+        return address
+    url, variable = _find_address(kind, PROGRAMS[kind])
+    return ProgramAddress(url, rest.strip() or None, variable)
 
 
 def find_program_key(kind: str) -> str:

@@ -130,7 +130,6 @@ class _Recorder:
         self._source = source
         self._recording = Recording()
         self._client: ChatClient | None = None
-        self._secrets: set[str] = set()
         self._is_prepared = False
         self._lock = threading.Lock()
 
@@ -142,10 +141,13 @@ class _Recorder:
     def save(self, file: Path) -> None:
         """Write the file, if the model was asked anything."""
         if self._recording.exchanges:
-            self._recording.save(file, self.secrets)
+            self._recording.secrets.update(self.secrets)
+            self._recording.save(file)
 
     async def fetch_context_window(self) -> int | None:
         """Return the window of the model, and keep it."""
+        if not self._is_prepared:
+            await asyncio.to_thread(self._prepare)
         window = await fetch_context_window(self._source)
         self._recording.window = window or self._recording.window
         return window
@@ -238,6 +240,7 @@ class _RecordingTransport:
             self._keep(body, {"error": error_to_json(error)})
 
     def _keep(self, body: bytes, answer: Fields) -> None:
+        self.recording.secrets.update(self.secrets)  # a request may have headers of its own
         self.recording.exchanges.append(Exchange(orjson.loads(body), answer))
 
 

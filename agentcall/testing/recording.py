@@ -42,18 +42,20 @@ _STREAM_FIELDS = ("stream", "stream_options")
 
 _SHORTEST_SECRET = 8
 _SECRET = re.compile(
-    r"\b(?:sk|pk|rk|hf|gsk|ghp|gho|ghs|ghu|github_pat|glpat|xox[abprs]|AKIA|ASIA|AIza|nvapi)"
-    r"[-_A-Za-z0-9]{16,}"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|(?<=Bearer )[A-Za-z0-9._~+/=-]{16,}|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)",
-    re.DOTALL,
+    r"\b(?:(?:sk|pk|rk)(?:-|_live_|_test_)(?=[-\w]{0,200}\d)[-\w]{16,}|(?:hf|gsk|gh[opsu])_\w{20,}"
+    r"|github_pat_\w{20,}|glpat-[-\w]{16,}|xox[abprs]-[-\w]{10,}|A[KS]IA[0-9A-Z]{16}\b"
+    r"|AIza[-\w]{30,}|nvapi-[-\w]{20,})"
+    r"|\beyJ[-\w]{8,999}\.[-\w]{8,9999}\.[-\w]{8,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^\"]*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?=\")|\Z)"
+    r"|(?<=Bearer )[A-Za-z0-9._~+/=-]{16,}|(?<=://)[^\s/:@\"'\\]{1,99}:[^\s/@\"'\\]{1,999}(?=@)"
 )
 _NAMED_SECRET = re.compile(
-    r"""((?:api[_-]?key|(?:access|auth|secret)[_-]?(?:token|key)|password|passwd)["']?\s*[:=]\s*"""
-    r"""["']?)([^\s"',;}&]{8,})""",
+    r"""((?:api[_-]?key|(?:access|auth|secret)[_-]?(?:token|key)|password|passwd)\\?["']?\s*[:=]"""
+    r"""\s*\\?["']?)((?=[^\s"'\\,;}&]{0,200}\d)[^\s"'\\,;}&]{8,})""",
     re.IGNORECASE,
 )
+"""A value with a digit: words after a colon are an explanation. Neither pattern goes beyond a
+quote, as a piece of a stream is JSON itself, and each looks only so far, as texts may be long."""
 
 
 @dataclass(slots=True)
@@ -70,15 +72,17 @@ class Recording:
 
     model: the dialect and settings of the requests; None if the answers are parts.
     window: the context window of the model in tokens, if it was asked for.
+    secrets: what must not be in the file; it is not saved.
     """
 
     model: Fields | None = None
     window: int | None = None
     exchanges: list[Exchange] = field(default_factory=list[Exchange])
+    secrets: set[str] = field(default_factory=set[str])
 
-    def save(self, path: Path, secrets: Iterable[str] = ()) -> None:
-        """Write the file, without these secrets and what looks like one."""
-        forms = [form for form in expand_secrets(secrets) if len(form) >= _SHORTEST_SECRET]
+    def save(self, path: Path) -> None:
+        """Write the file, without the secrets and what looks like one."""
+        forms = [form for form in expand_secrets(self.secrets) if len(form) >= _SHORTEST_SECRET]
         exchanges = [{"request": each.request, **each.answer} for each in self.exchanges]
         document = {
             "version": VERSION,

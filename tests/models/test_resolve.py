@@ -72,6 +72,14 @@ async def test_lmdeploy_models_are_known_by_the_last_part_of_their_path(
     assert await asked(lmdeploy, f"lmdeploy:{name}") == "/models/internlm2_5-7b-chat"
 
 
+async def test_lmdeploy_may_be_elsewhere() -> None:
+    with FakeServer([forever(say("hi"))], models=("/m/internlm3-8b", "other")) as server:
+        where = urlsplit(server.url).netloc
+        await heard(resolve_model(f"lmdeploy:other@{where}").ask(question()))
+        await heard(resolve_model(f"lmdeploy:@{where}").ask(question()))
+        assert [each.body["model"] for each in server.requests][-2:] == ["other", "/m/internlm3-8b"]
+
+
 async def test_lmdeploy_without_a_name_is_its_first_model(lmdeploy: FakeServer) -> None:
     assert await asked(lmdeploy, "lmdeploy") == "/models/internlm2_5-7b-chat"
 

@@ -34,6 +34,7 @@ from agentcall.testing import (
     say,
     status,
 )
+from agentcall.testing.recording import redact
 
 pytest_plugins = ["pytester"]
 
@@ -191,6 +192,31 @@ def test_no_key_header_or_secret_reaches_the_file(tmp_path: Path) -> None:
 def overflow_once(model: Model) -> None:
     with pytest.raises(ContextOverflow):
         ask(model)
+
+
+def test_only_secrets_are_taken_for_some() -> None:
+    kept = [
+        "password: at least eight characters",
+        "sk-learn-predictions-of-a-model",
+        "pk_generate_invoice_identifier",
+        'data: {"a":"http://h:1/x","b":"x@y.z"}',
+    ]
+    assert [redact(text) for text in kept] == kept
+    assert redact('data: {"c":"-----BEGIN PRIVATE KEY-----\\nabc"}}') == 'data: {"c":"***"}}'
+    assert redact('{\\"api_key\\": \\"abc12345678\\"}') == '{\\"api_key\\": \\"***\\"}'
+
+
+def test_a_stream_that_was_left_plays_as_far_as_it_was_read(tmp_path: Path) -> None:
+    file = tmp_path / "t.json"
+    long = say("word " * 50).replace(delay=0.005)
+    first: list[str] = []
+    for url in ("", NOWHERE):
+        with FakeServer([long]) as server, cassette(file, url or server.url) as model:
+            for event in Agent(model).run_stream_sync("Hi"):
+                if isinstance(event, TextDelta):
+                    first.append(event.text)
+                    break
+    assert first[0] == first[1]
 
 
 def test_what_a_server_refuses_and_how_it_breaks_is_recorded_too(tmp_path: Path) -> None:
