@@ -77,14 +77,18 @@ class PromptMeter:
 
     def estimate(self, messages: Transcript, prompt: PromptSpec) -> int:
         """Return about how many tokens the next request has, from the counts of the last one."""
-        size = len(messages)
+        if not (self.ratio and self._measured):
+            return self.estimate_whole(messages, prompt)
+        new = sum(estimate_message(messages[i]) for i in range(self.counted, len(messages)))
+        return self._measured + round(new * self.ratio)
+
+    def estimate_whole(self, messages: Transcript, prompt: PromptSpec) -> int:
+        """Return about how many tokens a request has, also of another conversation."""
         if not self.ratio:
             return self.estimate_prompt(prompt) + sum(map(_overestimate_message, messages))
-        if self._measured:
-            new = sum(estimate_message(messages[i]) for i in range(self.counted, size))
-            return self._measured + round(new * self.ratio)
-        self._add_new(messages)
-        return round((self._estimate + self.estimate_prompt(prompt)) * self.ratio)
+        return round(
+            (sum(map(estimate_message, messages)) + self.estimate_prompt(prompt)) * self.ratio
+        )
 
     async def is_cut(
         self,

@@ -71,6 +71,11 @@ class ContextView:
         return len(self._whole) - self._viewed
 
     @property
+    def viewed_count(self) -> int:
+        """How many of the messages that the model gets the last change of the view has arranged."""
+        return self._viewed
+
+    @property
     def has_shortened_results(self) -> bool:
         """Whether there is something to read with `read_result`."""
         return bool(self._full_results)

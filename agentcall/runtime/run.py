@@ -109,6 +109,10 @@ _RUN_DURING_IMPORT = (
 )
 
 
+class _TooLong(ContextOverflow):
+    """What the hooks would send is longer than the window; it has not been sent."""
+
+
 class AgentRun:
     """One run, from its input to its result; an instance runs once.
 
@@ -130,7 +134,7 @@ class AgentRun:
         self._state = RunState(spec, run_input, messages, emit)
         self._model_caller = self._create_model_caller()
         self._handoff_spans = ExitStack()
-        self._may_compact = False
+        self._may_compact = self._may_make_room = False
         self._restored_turn = 0 if checkpoint is None else checkpoint.turns
         self.final_result: RunResult[Any] | None = None
         self._is_new = checkpoint is None and not run_input.turns
@@ -334,6 +338,8 @@ class AgentRun:
         self._has_sent_changed = changed.messages is not step.messages
         if changed is not step:
             request = hooks.apply_step(request, changed)
+        if self._may_make_room and not await self._state.can_send(request):
+            raise _TooLong("what the hooks send is longer than the context window", status=400)
         return await self._model_caller.request_turn(request, reserve_retry)
 
     # The model's turn.
@@ -342,7 +348,7 @@ class AgentRun:
         """Return the model's answer to a conversation that fits its window."""
         state = self._state
         state.turns += 1
-        self._may_compact = True
+        self._may_compact = self._may_make_room = True
         while True:
             if state.transcript.size > state.small_size:
                 await self._fit_window()
@@ -350,7 +356,8 @@ class AgentRun:
                 turn = await self._request_model()
             except ContextOverflow as error:
                 state.learn_window(error.body)
-                if not await self._make_room():
+                self._may_make_room = await self._make_room()
+                if not (self._may_make_room or isinstance(error, _TooLong)):
                     raise self._explain_overflow(error) from error
                 continue
             if self._has_sent_changed:  # the tokens say nothing about the conversation
@@ -371,6 +378,9 @@ class AgentRun:
         """Make the conversation shorter until it fits the window, or nothing can be left out."""
         if self._state.turns == self._restored_turn:
             return  # its turn may be recorded, and belongs to what was sent then
+        hooks = self._state.spec.hooks
+        if hooks is not None and hooks.before_model:
+            return  # what they send is compared, in `_request_changed`
         while not await self._state.fits_window():
             if not await self._make_room():
                 return

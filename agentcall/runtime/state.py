@@ -33,7 +33,7 @@ from agentcall.messages import (
     is_tainted,
 )
 from agentcall.models.errors import find_window
-from agentcall.models.model import fetch_context_window, find_context_window
+from agentcall.models.model import ModelRequest, fetch_context_window, find_context_window
 from agentcall.result import (
     ContextCut,
     MissingOutput,
@@ -583,12 +583,19 @@ class RunState:
     def replace_message(self, index: int, message: Message) -> None:
         """Replace a message that has not been sent."""
         if message is not self.transcript[index]:
-            messages = tuple(self.transcript)
-            self.transcript = Transcript((*messages[:index], message, *messages[index + 1 :]))
+            self._edit(index, (message, *tuple(self.transcript)[index + 1 :]))
 
     def drop_messages(self, begin: int) -> None:
         """Drop the messages from this index on."""
-        self.transcript = Transcript(tuple(self.transcript)[:begin])
+        self._edit(begin, ())
+
+    def _edit(self, begin: int, messages: Sequence[Message]) -> None:
+        """Put messages in place of the last ones, from the index on, which are not cut."""
+        if begin >= self.view.viewed_count:
+            self.transcript = Transcript((*tuple(self.transcript)[:begin], *messages))
+        else:
+            whole = self.view.restore(self.transcript)[: begin + self.view.hidden_count]
+            self.transcript = Transcript(self.view.show((*whole, *messages)))
 
     def append_result(self, result: ToolResult) -> None:
         """Append a tool's result; the model gets a long one shortened."""
@@ -642,9 +649,19 @@ class RunState:
         prompt = self.prompt
         self.small_size = self._room - len(prompt.instructions) - TOOL_TOKENS * len(prompt.tools)
 
+    async def can_send(self, request: ModelRequest) -> bool:
+        """Whether a request that the hooks changed fits the window, as far as that is known."""
+        if request.transcript is self.transcript and request.transcript.size <= self.small_size:
+            return True
+        return await self._fits(
+            self.prompt_meter.estimate_whole(request.transcript, request.prompt)
+        )
+
     async def fits_window(self) -> bool:
         """Whether the next request fits the window, as far as that is known."""
-        tokens = self.prompt_meter.estimate(self.transcript, self.prompt)
+        return await self._fits(self.prompt_meter.estimate(self.transcript, self.prompt))
+
+    async def _fits(self, tokens: int) -> bool:
         if tokens > self._room and self.window is None:
             window = await find_context_window(self.spec.model)
             if window is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentcall import Agent, Limits, ModelSettings, SQLiteSession, tool
+from agentcall import Agent, Limits, ModelSettings, RunContext, SQLiteSession, tool
 from agentcall.durable import durable
 from agentcall.errors import ContextOverflow, ModelRefused, UsageError
 from agentcall.events import (
@@ -27,6 +28,7 @@ from agentcall.messages import (
     User,
     is_tainted,
 )
+from agentcall.runtime.hooks import Hooks, ModelStep
 from agentcall.runtime.prompts import SUMMARY_INSTRUCTIONS, SUMMARY_QUESTION
 from agentcall.sessions import CompactionPlan, Summary, Window
 from agentcall.testing import (
@@ -638,3 +640,28 @@ async def test_a_run_that_waits_in_a_nested_agent_keeps_what_both_compacted() ->
     last, resumed = sent(inner)[-2:]
     assert resumed.messages[: len(last.messages)] == last.messages
     assert len(inner.requests) == before + 1
+
+
+async def test_what_hooks_send_is_compared_and_not_what_is_kept() -> None:
+    class KeepLast(Hooks[None]):
+        def before_model(self, context: RunContext[None], step: ModelStep) -> ModelStep:
+            return replace(step, messages=step.messages[-3:])
+
+    class Lengthen(Hooks[None]):
+        def before_model(self, context: RunContext[None], step: ModelStep) -> ModelStep:
+            return replace(step, messages=(User(WORDS * 40), *step.messages))
+
+    history = [User(WORDS * 5), Assistant("x")] * 30
+    model = ScriptedModel(refuse_above(1_000))
+    limits = Limits(context=1_000)
+    agent = Agent(model, limits=limits, hooks=[KeepLast()], compact=Summary(keep=4))
+    _, events = await collect(agent, "And?", messages=history)
+    assert not any(isinstance(event, (ContextCompacted, MessagesOmitted)) for event in events)
+    assert len(model.requests) == 1
+
+    model = ScriptedModel(refuse_above(1_000))
+    agent = Agent(model, limits=limits, hooks=[Lengthen()], compact=Summary(keep=2))
+    result, events = await collect(agent, "And?", messages=history[:10])
+    assert result.output
+    assert any(isinstance(event, ContextCompacted) for event in events)
+    assert all(request.prompt_tokens <= 1_000 for request in model.requests)
