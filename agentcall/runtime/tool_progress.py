@@ -28,6 +28,7 @@ class ProgressQueue:
         self._loop = asyncio.get_running_loop()
         self._running: dict[str, ToolCall] = {}
         self._values: deque[tuple[str, object]] = deque()
+        self._late: set[str] = set()
         self._is_scheduled = False
 
     def begin(self, call: ToolCall) -> None:
@@ -42,6 +43,9 @@ class ProgressQueue:
 
     def report(self, call_id: str, value: object) -> None:
         """Queue a value. May be called from any thread."""
+        if call_id not in self._running:
+            self._drop(call_id)
+            return
         self._values.append((call_id, value))
         try:
             is_in_loop = asyncio.get_running_loop() is self._loop
@@ -62,6 +66,12 @@ class ProgressQueue:
             call_id, value = self._values.popleft()
             call = self._running.get(call_id)
             if call is None:
-                _log.info("progress of the call %s came after its end: it is dropped", call_id)
+                self._drop(call_id)
             else:
                 self._emit(ToolProgress(call, value))
+
+    def _drop(self, call_id: str) -> None:
+        """Log, once for each call, that it reports after its end."""
+        if call_id not in self._late:
+            self._late.add(call_id)
+            _log.info("progress of the call %s came after its end: it is dropped", call_id)

@@ -135,9 +135,13 @@ def _is_content(value: object) -> bool:
 
 def to_json_value(value: object) -> JSON:
     """Return the value as a JSON value, by the rules of this module."""
+    text = serialize(value)
     if isinstance(value, str):
-        return serialize(value)
-    return cast("JSON", json.loads(serialize(value)))
+        return text
+    try:
+        return cast("JSON", json.loads(text))
+    except ValueError:  # images among texts, and a `Result`, are text
+        return text
 
 
 def truncate_text(text: str, limit: int | None) -> str:

@@ -119,9 +119,9 @@ def _ignore_signals(connection: socket.socket) -> Generator[None, None, None]:
         yield
     finally:
         fcntl.fcntl(connection, fcntl.F_SETFL, flags)
-    with suppress(BlockingIOError):
-        if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-            os.killpg(0, signal.SIGKILL)
+        with suppress(BlockingIOError):
+            if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                os.killpg(0, signal.SIGKILL)
 
 
 def _handle_load(message: WorkerMessage) -> bytes:

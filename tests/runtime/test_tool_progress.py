@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import isolated_tools
 import pytest
 
-from agentcall import Agent, RunContext, tool
+from agentcall import Agent, Result, RunContext, tool
 from agentcall.cli.render import LineDisplay
 from agentcall.durable import durable
 from agentcall.errors import ModelRefused
@@ -207,6 +208,19 @@ async def test_an_isolated_tool_reports_what_is_json() -> None:
     assert ended.result.text == "done"
     model = ScriptedModel([call("reporting", count=2, size=1), say("ok")])
     assert (await Agent(model, tools=[isolated_tools.reporting]).run("go")).output == "ok"
+
+
+def test_a_value_of_any_type_has_a_json_form() -> None:
+    odd = ToolCall("c1", "fetch", "{}")
+    for value in (
+        object(),
+        isolated_tools.PIXEL,
+        Result("a", data=1),
+        float("nan"),
+        {1: {2}},
+        None,
+    ):
+        assert json.dumps(event_to_json(ToolProgress(odd, value)))
 
 
 def test_progress_is_json_and_one_line_everywhere(capsys: pytest.CaptureFixture[str]) -> None:

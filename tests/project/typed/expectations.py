@@ -5,15 +5,18 @@ A line whose comment is `# wrong: ...` has to be an error in both mypy and pyrig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Optional, TypedDict
+from typing import Any, Literal, Optional, TypedDict
 
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from agentcall import Agent, Limits, RunContext, RunResult, tool
+from agentcall import Agent, Image, Limits, Result, RunContext, RunResult, tool
 from agentcall.durable import DurableAgent, durable
 from agentcall.events import RunFinished, TextDelta
+from agentcall.messages import ToolResult, Usage
+from agentcall.result import ToolCallRecord
 from agentcall.runtime.text_stream import TextStream
 
 
@@ -46,6 +49,30 @@ def finish(city: City) -> City:
 assert_type(finish(City(name="Oslo")), City)
 tool(final="yes")  # wrong: a flag is True or False
 tool(offered=lambda context, more: True)  # wrong: it takes the context alone
+
+# What a tool returns, and the records of its calls.
+
+
+@tool(describe_result=True)
+def find(context: RunContext[None], name: str) -> Result:
+    context.emit({"found": name})
+    return Result(City(name=name), images=[b"", Image("https://x/y.png")], data=object())
+
+
+assert_type(find(RunContext(None), "Oslo"), Result)
+Result("text", images="chart.png")  # wrong: images are no paths
+Result(data=1)  # wrong: the model has to read something
+for record in Agent("m", tools=[find]).run_sync("?").tool_calls:
+    assert_type(record, ToolCallRecord)
+    assert_type(record.name, str)
+    assert_type(record.args, dict[str, Any])
+    assert_type(record.result, ToolResult | None)
+    assert_type(record.seconds, float | None)
+    assert_type(record.succeeded, bool)
+usage = Agent("m").run_sync("?").usage
+assert_type(usage.first_token, float | None)
+assert_type(usage.tokens_per_second, float | None)
+assert_type(usage.by_model, Mapping[str, Usage])
 
 # The output.
 
