@@ -36,19 +36,25 @@ class FinalTool:
     """A tool whose call ends the run.
 
     source: what the output is: "result", "arguments" (all of them), or one of its parameters.
+    otherwise: what it is if the result is nothing and it was not known that it would be.
+    defaults: the values of arguments that a call leaves out.
     """
 
     name: str
     source: str = "result"
+    otherwise: str = "result"
+    defaults: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
 
     def read_output(self, call: ToolCall, result: ToolResult) -> str:
         """Return the output of a call that has succeeded: a text, or the JSON of a value."""
-        if self.source == "result":
+        source = self.otherwise if result.text == "null" else self.source
+        if source == "result":
             return result.text
-        arguments = cast("Mapping[str, JSON]", orjson.loads(call.arguments))
-        if self.source == "arguments":
+        given = cast("Mapping[str, JSON]", orjson.loads(call.arguments))
+        arguments = {**self.defaults, **given}
+        if source == "arguments":
             return encode_json(arguments).decode()
-        value = arguments.get(self.source)
+        value = arguments.get(source)
         return value if isinstance(value, str) else encode_json(value).decode()
 
 
@@ -164,7 +170,7 @@ def build_call_rules(
     return CallRules(
         tools,
         {
-            name: FinalTool(name, _find_source(tool, output_type) if name in own else "result")
+            name: _create_final_tool(tool, output_type, output) if name in own else FinalTool(name)
             for name, tool in final.items()
         },
         tuple(name for name in required if name not in final),
@@ -210,25 +216,49 @@ def _find_circle(
 # The output of a final tool.
 
 
-def _find_source(tool: Tool, output_type: object) -> str:
+def _create_final_tool(tool: Tool, output_type: object, output: OutputParser) -> FinalTool:
     """Return what the output of a final tool is. Raises UsageError if it cannot be of the type."""
     hints = _read_hints(tool)
     returned = hints.get("return", Any)
-    if returned not in (None, NoneType):
-        if _may_be(returned, output_type):
-            return "result"
+    if not _may_be(returned, output_type):
         raise UsageError(
             f"{tool.name} ends the run and returns {_format_type(returned)}, but the agent's "
             f"output_type is {_format_type(output_type)}; return that type, or None to make an "
             "argument the output"
         )
-    names = list(cast("Mapping[str, JSON]", tool.parameters.get("properties", {})))
+    fields = cast("Mapping[str, Mapping[str, JSON]]", tool.parameters.get("properties", {}))
+    defaults = {name: form["default"] for name, form in fields.items() if "default" in form}
+    if output_type in (None, NoneType) or returned not in (Any, None, NoneType):
+        return FinalTool(tool.name)
+    source = _find_argument(list(fields), hints, output_type)
+    if returned is Any:
+        return FinalTool(tool.name, "result", source, defaults)
+    if source == "arguments":
+        _check_fields(tool, output, list(fields))
+    return FinalTool(tool.name, source, source, defaults)
+
+
+def _find_argument(names: Sequence[str], hints: Mapping[str, object], output_type: object) -> str:
+    """Return the parameter that is the output, or "arguments" for all of them."""
     equal = [name for name in names if hints.get(name) == output_type]
     if len(equal) == 1 and output_type is not str:
         return equal[0]
     if len(names) == 1 and _may_be(hints.get(names[0], Any), output_type):
         return names[0]
     return "arguments"
+
+
+def _check_fields(tool: Tool, output: OutputParser, names: Sequence[str]) -> None:
+    """Raise UsageError if the arguments of a tool cannot be an object of the output type."""
+    schema = output.schema or {}
+    required = cast("Sequence[str]", schema.get("required", ()))
+    missing = [name for name in required if name not in names]
+    if missing or schema.get("type", "object") != "object":
+        wanted = f"the field {missing[0]}" if missing else f"a value of type {schema['type']}"
+        raise UsageError(
+            f"{tool.name} ends the run and returns nothing, so its arguments are the output; but "
+            f"they ({', '.join(names) or 'none'}) lack {wanted} of the agent's output_type"
+        )
 
 
 def _read_hints(tool: Tool) -> Mapping[str, Any]:  # Any: types
@@ -263,7 +293,9 @@ def _list_classes(kind: object) -> list[type | None]:
 
 def _is_readable(given: type, wanted: type) -> bool:
     """Whether the text of a value of one class may be read as another class."""
-    if wanted is str or issubclass(given, wanted) or issubclass(wanted, given):
+    if given is NoneType or wanted is str:
+        return True
+    if issubclass(given, wanted) or issubclass(wanted, given):
         return True
     if given in _SCALARS:
         is_float = given is int and wanted is float

@@ -23,6 +23,10 @@ class Report(BaseModel):
     total: float
 
 
+class Plan(BaseModel):
+    steps: list[str]
+
+
 DONE: list[str] = []
 
 
@@ -100,6 +104,20 @@ async def test_all_arguments_are_the_output_if_no_single_one_is() -> None:
     assert typed.output == Report(title="Tea", total=4)
     plain = await Agent(model, tools=[write]).run("Report.")
     assert json.loads(plain.output) == {"title": "Tea", "total": 4}
+
+
+async def test_an_argument_that_is_left_out_is_its_default() -> None:
+    @tool(final=True)
+    def rate(stars: int = 5) -> None:
+        """Rate."""
+
+    @tool(final=True)
+    def untyped(stars=5):  # type: ignore[no-untyped-def]
+        """Rate."""
+
+    for each in (rate, untyped):
+        agent = Agent(ScriptedModel([call(each.name)]), tools=[each], output_type=int)
+        assert (await agent.run("Rate.")).output == 5
 
 
 async def test_a_result_that_is_not_of_the_output_type_is_no_output() -> None:
@@ -391,14 +409,13 @@ def test_rules_that_no_run_could_keep_are_refused() -> None:
         ([a, b], {}, "a after b after a"),
         ([late, finish], {}, "ends the run"),
         ([end], {}, "ends the run"),
-        ([submit], {"output_type": int}, "arguments"),
+        ([submit], {"output_type": Plan}, "steps"),
+        ([submit], {"output_type": int}, "integer"),
         ([finish], {"output_type": int}, "returns str"),
         ([finish, submit], {"required_tools": ["finish"]}, "submit"),
         ([look_up], {"first_tool": "look"}, "first_tool"),
         ([look_up, reserve], {"first_tool": "reserve"}, "after"),
     ):
-        if reason == "arguments":
-            continue
         with pytest.raises(UsageError, match=reason):
             Agent(ScriptedModel([]), tools=tools, **options)  # type: ignore[arg-type]  # wrong on purpose
 
