@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
@@ -98,11 +98,24 @@ class CallRules:
         most = self.tools[name].options.most_calls
         return most is not None and record.executed[name] + planned >= most
 
-    def list_final_offers(self, record: CallRecord, hidden: Iterable[str]) -> list[str]:
+    def list_final_offers(self, record: CallRecord, hidden: Collection[str]) -> list[str]:
         """Return the final tools that may be called now."""
         return [
             name
             for name in self.final
+            if name not in hidden
+            and not self.list_missing(name, record)
+            and not self.is_exhausted(name, record)
+        ]
+
+    def list_next_steps(self, record: CallRecord, hidden: Collection[str]) -> list[str]:
+        """Return what may be called now of what is missing before a final tool."""
+        missing = dict.fromkeys(
+            step for name in self.final for step in self.list_missing(name, record)
+        )
+        return [
+            name
+            for name in missing
             if name not in hidden
             and not self.list_missing(name, record)
             and not self.is_exhausted(name, record)

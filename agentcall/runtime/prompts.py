@@ -46,12 +46,21 @@ def format_tool_call_limit(limit: int) -> str:
     return f"Not called: this run may make {limit} tool calls, and all are used up."
 
 
-def format_repeated_call(name: str, last_result: str) -> str:
+def format_repeated_call(name: str, last_result: str, next_step: str = "") -> str:
     """A call that the loop guard does not execute again."""
+    advice = next_step or "Use that result, call another tool, or give your final answer."
     return (
         f"You have already called {name} with these arguments, and it was not called again. "
-        f"It gave:\n{last_result}\nUse that result, call another tool, or give your final answer."
+        f"It gave:\n{last_result}\n{advice}"
     )
+
+
+def format_next_step(final: Sequence[str], missing: Sequence[str]) -> str:
+    """What is left to do in a run that ends with a call."""
+    end = " or ".join(final)
+    if missing:
+        return f"Now call {' and then '.join(missing)}, and end with a call of {end}."
+    return f"Use that result, call another tool, or end with a call of {end}."
 
 
 def format_duplicate_result(result: str) -> str:
@@ -190,8 +199,14 @@ def format_call_example(call: str) -> str:
     return f"Write nothing but the call, with your own values in place of these:\n{call}"
 
 
-def format_final_call(final: Sequence[str]) -> str:
-    """The tools are closed, but those that end the run."""
+def format_final_call(offered: Sequence[str], final: Sequence[str]) -> str:
+    """The tools are closed, but those that end the run, or the step that is missing before that."""
+    if not set(offered) <= set(final):
+        return (
+            f"No other tool can be called now but {' or '.join(offered)}. Call it, and then end "
+            f"with a call of {' or '.join(final)}."
+        )
+    final = offered
     return (
         f"No more tools can be called but {' or '.join(final)}. End with a call of it now, with "
         "what you know."

@@ -534,9 +534,10 @@ class AgentRun:
         if result is None and turn.broken and not state.close_reason:
             self._append_correction(self._format_malformed_call(turn.broken[0]))
         if result is None and was_closed:
+            state.offer_last_tools()
             state.invalid_answers += 1
             if state.invalid_answers >= MAX_INVALID_ANSWERS:
-                why = f"the calls of {' and '.join(state.final_offers)} failed"
+                why = f"no call of {' or '.join(state.final_offers)} succeeded"
                 return state.build_partial_result(state.close_reason or "error", why)
         return result
 

@@ -293,6 +293,7 @@ class RunState:
         if self.view.has_shortened_results:
             self._offer_readers()
         self._hidden: frozenset[str] = frozenset()
+        self.repeated_tools: dict[str, int] = {}  # of which a call was repeated, in which turn
         self.final_offers: Sequence[str] = ()  # the tools that may be called once they are closed
         if spec.rules is not None:
             self._ruled_prompt: tuple[object, PromptSpec] = (None, self.prompt)
@@ -402,7 +403,7 @@ class RunState:
         self._recorded_hidden = checkpoint.hidden_tools
         if self.close_reason is not None:
             self.update_offered_tools()
-            self._offer_final_tools()
+            self.offer_last_tools()
         self.prompt_meter.tokens = checkpoint.prompt_tokens
         self.prompt_meter.counted = checkpoint.counted_messages
 
@@ -412,16 +413,23 @@ class RunState:
         """Close the tools and ask for the final answer; the first reason is kept."""
         if self.close_reason is None:
             self.close_reason = reason
-            self._offer_final_tools()
-            note = format_final_call(self.final_offers) if self.final_offers else FINAL_ANSWER
+            self.offer_last_tools()
+            note = FINAL_ANSWER
+            if self.final_offers and self.spec.rules is not None:
+                self.invalid_answers = 0
+                note = format_final_call(self.final_offers, tuple(self.spec.rules.final))
             self.transcript.append(User(note))
 
-    def _offer_final_tools(self) -> None:
-        """Leave the tools open that end the run and may be called now."""
+    def offer_last_tools(self) -> None:
+        """Leave the tools open that end the run and may be called now.
+
+        A model that repeats itself before that is left the next step that is missing.
+        """
         rules, record = self.spec.rules, self.call_record
         if rules is not None and rules.final and record is not None:
             self.final_offers = rules.list_final_offers(record, self._hidden)
-            self.invalid_answers = 0
+            if not self.final_offers and self.close_reason == "loop":
+                self.final_offers = rules.list_next_steps(record, self._hidden)
 
     @property
     def are_tools_open(self) -> bool:
@@ -455,7 +463,9 @@ class RunState:
         left_out = self._hidden
         if self.final_offers:
             left_out = left_out.union(rules.tools, self.tools).difference(self.final_offers)
-        withheld = rules.find_withheld(record)
+        last_turn = self.turns - 1
+        repeated = {name for name, turn in self.repeated_tools.items() if turn == last_turn}
+        withheld = rules.find_withheld(record) | repeated
         may_answer = not (rules.ends_by_call or rules.list_missing_for_answer(record))
         key = (self.prompt, left_out, withheld, may_answer)
         if key != self._ruled_prompt[0]:

@@ -58,6 +58,7 @@ from agentcall.runtime.prompts import (
     format_first_call,
     format_missing_calls,
     format_most_calls,
+    format_next_step,
     format_person_denial,
     format_policy_denial,
     format_repeated_call,
@@ -225,7 +226,10 @@ class TurnPlanner:
         state = self._state
         note = "; the tools are closed" if state.loop_guard.is_looping else ""
         state.emit_event(LoopDetected(call, f"the same call again{note}"))
-        message = format_repeated_call(call.name, state.loop_guard.get_last_text(fingerprint))
+        step = format_next_step(*state.list_next_calls()) if state.ends_by_call else ""
+        last_text = state.loop_guard.get_last_text(fingerprint)
+        message = format_repeated_call(call.name, last_text, step)
+        state.repeated_tools[call.name] = state.turns
         # The message quotes a result, which has to keep its mark.
         results = (
             m for m in (*self._messages, *state.results.values()) if isinstance(m, ToolResult)

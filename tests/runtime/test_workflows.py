@@ -493,3 +493,15 @@ async def test_a_history_that_ends_with_a_final_call_goes_on() -> None:
     assert (second.output, len(second.messages)) == ("<x>", 6)
     loaded = RunResult[Any].from_json(second.to_json())
     assert (loaded.output, loaded.messages) == (second.output, second.messages)
+
+
+async def test_a_model_that_repeats_itself_is_left_what_is_missing_and_the_end() -> None:
+    verified = [call("verify", item="tea")] * 3
+    script = [*verified, call("look_up", item="tea"), call("finish", text="x")]
+    model = ScriptedModel(script)
+    tools = [verify, look_up, finish]
+    result = await Agent(model, tools=tools, required_tools=[look_up]).run("Go.")
+    assert (result.output, result.stop_reason, DONE) == ("<x>", "loop", ["verified tea", "x"])
+    assert "call look_up, and end with a call of finish" in refusals(result)[0]
+    offers = [[t["function"]["name"] for t in request.tools] for request in model.requests]
+    assert offers[-2:] == [["look_up"], ["finish"]]
