@@ -853,6 +853,7 @@ class Agent(Generic[Output, Deps]):
             agent=self.name,
             settings=self.settings,
             compact=self.compact,
+            refresh=self._refresh_spec if self._remote_sources else None,
         )
         if self.hooks or self.check_input or self.check_output:
             from agentcall.runtime.hooks import HookSet  # late, as few agents have any
@@ -967,6 +968,15 @@ class Agent(Generic[Output, Deps]):
         """Wait for the tools of MCP servers, for each as long as a run may take."""
         for source in self._remote_sources:
             await source.wait_until_ready(self.limits.seconds)
+        revisions = [source.revision for source in self._remote_sources]
+        if vars(self).setdefault("_revisions", revisions) != revisions:
+            vars(self)["_revisions"] = revisions
+            vars(self).pop("registry", None)
+
+    async def _refresh_spec(self) -> AgentSpec:
+        """Return the spec with the tools that MCP servers list now."""
+        await self._wait_for_remote_tools()
+        return self.spec
 
     def _prepare_resume(
         self,

@@ -102,38 +102,50 @@ class ApprovalRule:
     arguments: the JSON text that was approved; None for any arguments.
     tainted: whether untrusted content was in the conversation when the approved call was made; if
         not, the rule does not cover calls that are made after such content came in.
+    definition: the digest of the tool's definition when it was approved, if that is from outside:
+        the rule does not cover a tool whose server has changed it.
     """
 
     agent: str
     tool: str
     arguments: str | None = None
     tainted: bool = False
+    definition: str = ""
 
-    def matches(self, call: ToolCall, agent: str, *, tainted: bool) -> bool:
+    def matches(self, call: ToolCall, agent: str, *, tainted: bool, definition: str = "") -> bool:
         """Whether the rule covers the call; approved arguments are compared byte for byte.
 
         tainted: whether untrusted content was in the conversation before the call.
+        definition: the digest of the tool's definition, if that is from outside.
         """
         if (self.agent, self.tool) != (agent, call.name) or (tainted and not self.tainted):
+            return False
+        if self.definition != definition:
             return False
         return self.arguments is None or self.arguments == call.arguments
 
 
 def has_matching_rule(
-    rules: Iterable[ApprovalRule], call: ToolCall, agent: str, *, tainted: bool
+    rules: Iterable[ApprovalRule],
+    call: ToolCall,
+    agent: str,
+    *,
+    tainted: bool,
+    definition: str = "",
 ) -> bool:
     """Whether any of the rules covers the call."""
-    return any(rule.matches(call, agent, tainted=tainted) for rule in rules)
+    return any(rule.matches(call, agent, tainted=tainted, definition=definition) for rule in rules)
 
 
 def approval_rule_to_json(rule: ApprovalRule) -> dict[str, JSON]:
     """Return the JSON form of a rule."""
-    return {
+    wire: dict[str, JSON] = {
         "agent": rule.agent,
         "tool": rule.tool,
         "arguments": rule.arguments,
         "tainted": rule.tainted,
     }
+    return {**wire, "definition": rule.definition} if rule.definition else wire
 
 
 def approval_rule_from_json(wire: Mapping[str, JSON]) -> ApprovalRule:
@@ -142,4 +154,5 @@ def approval_rule_from_json(wire: Mapping[str, JSON]) -> ApprovalRule:
     if arguments is not None and not isinstance(arguments, str):
         raise ValueError(f"the arguments of an approval rule are {arguments!r}")
     tainted = wire.get("tainted") is True
-    return ApprovalRule(str(wire["agent"]), str(wire["tool"]), arguments, tainted)
+    definition = str(wire.get("definition", ""))
+    return ApprovalRule(str(wire["agent"]), str(wire["tool"]), arguments, tainted, definition)

@@ -126,6 +126,7 @@ class PendingCall:
     question: what the tool asks the person. `Edited(values)` answers it, `Approved()` says yes to a
         question without values, and `Denied(reason)` gives the call up.
     answers: to the questions that the call asked before; it is made again with all of them.
+    definition: the digest of the tool's definition, if that is from outside, such as an MCP server.
     """
 
     call: ToolCall
@@ -133,6 +134,7 @@ class PendingCall:
     reason: str = ""
     question: Question | None = None
     answers: tuple[Answer, ...] = ()
+    definition: str = ""
 
     def __str__(self) -> str:
         reason = f": {self.reason}" if self.reason else ""
@@ -422,6 +424,8 @@ def _pending_call_to_json(pending: PendingCall) -> dict[str, JSON]:
     }
     if pending.question is not None:
         wire["question"] = question_to_json(pending.question)
+    if pending.definition:
+        wire["definition"] = pending.definition
     if pending.answers:
         wire["answers"] = [
             {**question_to_json(answer.question), "values": answer.values}
@@ -441,4 +445,5 @@ def _pending_call_from_json(wire: Mapping[str, Any]) -> PendingCall:  # Any: as 
             Answer(question_from_json(answer), answer["values"])
             for answer in wire.get("answers", ())
         ),
+        str(wire.get("definition", "")),
     )

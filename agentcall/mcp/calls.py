@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agentcall.approvals import Answer, Question
+from agentcall.display import strip_control_characters
 from agentcall.mcp.connection import Client, MCPConnectionError
 from agentcall.mcp.transport import import_optional
 from agentcall.runtime.state import RunState
@@ -51,6 +52,13 @@ class CallInProgress:
     def has_asked(self) -> bool:
         """Whether the server has sent requests during the call."""
         return bool(self.questions_asked or self.samples_requested)
+
+    async def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Report progress that the server reports, for those who read the run's events."""
+        text = strip_control_characters((message or "")[:1_000])
+        self.context.emit({"progress": progress, "total": total, "message": text})
 
     def stop(self, failure: str) -> None:
         """Give the call up, and cancel it at the server."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -66,6 +67,9 @@ from agentcall.tools.tool import (
 )
 
 MAX_DESCRIPTION_LENGTH = 20_000
+MAX_RELISTINGS = 20
+_RELISTING_SECONDS = 60.0
+"""The tools of a server that changes them are listed again `MAX_RELISTINGS` times in this time."""
 _DEFAULT_TIMEOUT = 60.0
 """Seconds for a server to start, and to list its tools, if no `timeout` is given."""
 _MIN_START_SECONDS = 10.0
@@ -129,19 +133,28 @@ class MCPTools(LazyToolSource):
         self._prefix = prefix
         self._options = options
         self._offers_resources = resources
+        self._built: dict[str, tuple[Any, Tool]] = {}  # by the server's name, with the definition
+        self._has_changed = False
+        self._relisted_at: deque[float] = deque(maxlen=MAX_RELISTINGS)
         self.skipped_tools: Mapping[str, str] = {}
 
     def _create_client_options(self) -> dict[str, Any]:  # Any: types of the mcp package
         types = import_optional("mcp_types")
+        self._has_changed = True  # a server that is started again may have other tools
         options: dict[str, Any] = {
             "client_info": types.Implementation(name="agentcall", version=version("agentcall")),
             "elicitation_callback": self._elicitation.answer,
+            "message_handler": self._handle_notification,
             # Many servers can ask only over the older protocol, in which they send requests.
             "modes": ("legacy", "auto") if self._tracker.is_exclusive else ("auto",),
         }
         if self._sampling is not None:
             options["sampling_callback"] = self._sampling.answer
         return options
+
+    async def _handle_notification(self, message: Any) -> None:  # Any: types of the mcp package
+        if isinstance(message, import_optional("mcp_types").ToolListChangedNotification):
+            self._has_changed = True
 
     @cached_property
     def tools(self) -> tuple[Tool, ...]:
@@ -151,8 +164,15 @@ class MCPTools(LazyToolSource):
         )
 
     async def wait_until_ready(self, seconds: float | None = None) -> None:
-        """Wait until the tools are listed; raise MCPConnectionError after `seconds`."""
-        if "tools" not in vars(self):
+        """Wait until the tools are listed; raise MCPConnectionError after `seconds`.
+
+        They are listed again if the server has said that they changed. If that fails, those of
+        before stay.
+        """
+        if "tools" in vars(self):
+            if self._has_changed:
+                await self._list_again()
+        else:
             task = asyncio.ensure_future(self._load_tools())
             try:
                 await asyncio.wait({task}, timeout=seconds)
@@ -163,6 +183,29 @@ class MCPTools(LazyToolSource):
                 self.tools = task.result()
             finally:
                 task.cancel()
+
+    async def _list_again(self) -> None:
+        now, label = monotonic(), self._connection.transport.label
+        is_full = len(self._relisted_at) == MAX_RELISTINGS
+        if is_full and now - self._relisted_at[0] < _RELISTING_SECONDS:
+            return
+        self._relisted_at.append(now)
+        try:
+            tools = await self._load_tools()
+        except ToolError as error:
+            _log.warning("%s: its tools stay as they were: %s", label, error)
+            return
+        before = {tool.name: tool for tool in self.tools}
+        after = {tool.name: tool for tool in tools}
+        if tools == self.tools:
+            return
+        names = [name for name in {**before, **after} if before.get(name) is not after.get(name)]
+        _log.info("%s has changed its tools: %s", label, ", ".join(names)[:500])
+        if len(self._relisted_at) == MAX_RELISTINGS:
+            message = "%s has changed its tools %d times within %g seconds; it is asked less often"
+            _log.warning(message, label, MAX_RELISTINGS, monotonic() - self._relisted_at[0])
+        self.tools = tools
+        self.revision += 1
 
     async def _load_tools(self) -> tuple[Tool, ...]:
         listed = await asyncio.wrap_future(
@@ -193,6 +236,7 @@ class MCPTools(LazyToolSource):
 
     async def _list_tools(self, client: Any) -> tuple[list[Any], bool]:
         """Return the definitions of the tools, and whether the server has resources."""
+        self._has_changed = False  # what changes from now on is listed again
         capabilities, label = client.server_capabilities, self._connection.transport.label
         has_resources = capabilities.resources is not None
         if capabilities.tools is None and (has_resources or capabilities.prompts is not None):
@@ -310,15 +354,16 @@ class MCPTools(LazyToolSource):
                     f"lists tools that cannot be read within {self._timeout:g} seconds"
                 )
             try:
-                tool = self._build_tool(definition)
+                tool = self._reuse_tool(definition) or self._build_tool(definition)
             except SchemaError as error:
                 skipped[definition.name] = str(error)
                 continue
+            self._built[definition.name] = (definition, tool)
             if tool.name in tools:
                 skipped[definition.name] = f"there is a tool {tool.name} already"
             tools.setdefault(tool.name, tool)
         if self._offers_resources and has_resources:
-            for tool in create_resource_tools(self, self._make_name, self._options):
+            for tool in self._resource_tools:
                 if tool.name in tools:
                     skipped[tool.name] = "the server has a tool of this name, which is offered"
                 tools.setdefault(tool.name, tool)
@@ -328,6 +373,15 @@ class MCPTools(LazyToolSource):
                 "%s: the tool %s is skipped: %s", self._connection.transport.label, name, reason
             )
         return tuple(tools.values())
+
+    @cached_property
+    def _resource_tools(self) -> Sequence[Tool]:
+        return create_resource_tools(self, self._make_name, self._options)
+
+    def _reuse_tool(self, definition: Any) -> Tool | None:
+        """Return the tool of an earlier listing, if its definition is the same."""
+        known, tool = self._built.get(definition.name, (None, None))
+        return tool if known == definition else None
 
     def _make_name(self, name: str) -> str:
         return re.sub(r"[^\w-]", "_", self._prefix + name, flags=re.ASCII)[:64]
@@ -395,7 +449,10 @@ class _RemoteTool:
         async def carry_out(client: Client) -> Any:
             async with self.tracker.track(call, client):
                 try:
-                    return await call.wait_for(client.call_tool(self.name, arguments))
+                    work = client.call_tool(
+                        self.name, arguments, progress_callback=call.report_progress
+                    )
+                    return await call.wait_for(work)
                 except (asyncio.CancelledError, MCPConnectionError):
                     if call.has_asked:
                         self.connection.close_soon()

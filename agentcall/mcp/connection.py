@@ -23,6 +23,8 @@ from agentcall.runtime.runner import get_background_loop
 _PING_TIMEOUT = 5.0
 _IDLE_SECONDS = 1.0
 """Seconds of idleness after which a command is pinged before its next call."""
+_MAX_LISTENS, _LISTEN_PAUSE = 100, 5.0
+"""How often changes are listened to anew when a server has ended that, after how many seconds."""
 _CLOSE_SECONDS = 10.0
 """The time limit for closing; a command is killed before that."""
 CALL, INITIALIZE, LIST_TOOLS = "tools/call", "initialize", "tools/list"
@@ -208,7 +210,12 @@ class _MCPSession:
                 transport = self._transport.open(self._log)
                 async with mcp.Client(transport, mode=mode, **options) as client:
                     self._ready.set_result(client)
-                    await self._stop.wait()
+                    listener = asyncio.ensure_future(_listen(client))
+                    try:
+                        await self._stop.wait()
+                    finally:
+                        listener.cancel()
+                        await asyncio.gather(listener, return_exceptions=True)
                     return
             except mcp.MCPError as error:
                 if self._ready.done() or mode == "auto" or _is_connection_closed(error):
@@ -221,6 +228,20 @@ class _MCPSession:
         return MCPConnectionError(
             f"the MCP server {self._transport.label} cannot be used: {message}{self.format_log()}"
         )
+
+
+async def _listen(client: Client) -> None:
+    """Ask a server of the newest protocol to report changes, which older ones do unasked."""
+    modern = import_optional("mcp_types.version").MODERN_PROTOCOL_VERSIONS
+    tools = client.server_capabilities.tools
+    if client.protocol_version not in modern or tools is None or not tools.list_changed:
+        return
+    for _ in range(_MAX_LISTENS):
+        with suppress(Exception):  # the mcp package raises errors of many types
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _change in changes:  # the client's message handler gets them, too
+                    pass
+        await asyncio.sleep(_LISTEN_PAUSE)
 
 
 def _is_connection_closed(error: Exception) -> bool:

@@ -60,6 +60,7 @@ class AgentSpec:
         the prompt when the run begins.
     name: its name in the run: its own name, or the name of the tool that it is called as.
     agent: its own name.
+    refresh: returns the spec with the tools of now; None if they do not change during a run.
     handoffs: the agents that may take the conversation over, by the names of the handoff tools.
     settings: how its model answers; those of a run replace them.
     required_deps: who needs the deps of the run, and of which type; empty if nobody does.
@@ -81,6 +82,7 @@ class AgentSpec:
     policy: Policy | None = None
     on_tool_error: ToolErrorHandler | None = None
     finder: ToolFinder | None = None
+    refresh: Callable[[], Awaitable[AgentSpec]] | None = None
     instructions: tuple[str | InstructionsFunction, ...] = ()
     name: str = "agent"
     agent: str = "agent"

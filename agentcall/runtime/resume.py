@@ -95,7 +95,7 @@ class _ResumeInputBuilder:
             if is_call and isinstance(decision, Approved) and decision.always:
                 arguments = call.arguments if decision.always == "call" else None
                 tainted = _is_tainted_before(result.messages, call)
-                yield ApprovalRule(path, call.name, arguments, tainted)
+                yield ApprovalRule(path, call.name, arguments, tainted, pending.definition)
         for paused in result.paused:
             nested = self._select_nested(paused.call)
             yield from nested.collect_rules(paused.result, f"{path}/{paused.result.agent}")
@@ -140,7 +140,11 @@ class _ResumeInputBuilder:
             if decision is not None:
                 yield call.id, decision if isinstance(decision, Denied) else Approved()
             elif pending.question is None and has_matching_rule(
-                self.rules, call, path, tainted=_is_tainted_before(result.messages, call)
+                self.rules,
+                call,
+                path,
+                tainted=_is_tainted_before(result.messages, call),
+                definition=pending.definition,
             ):
                 yield call.id, Approved()
 

@@ -436,6 +436,8 @@ class AgentRun:
         state = self._state
         if state.wait_for_reader is not None:
             await state.wait_for_reader()
+        if state.spec.refresh is not None:
+            await state.refresh_tools(state.spec.refresh)
         state.update_offered_tools()
         request = ModelRequest(
             state.transcript,

@@ -10,6 +10,7 @@ How the budgets of nested runs work:
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agentcall.approvals import Answer, ApprovalRule, FinalDecision, Question
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
-from agentcall.errors import Blocked, ModelRetry, UsageError
+from agentcall.errors import AgentCallError, Blocked, ModelRetry, UsageError
 from agentcall.events import ContextCompacted, Emit, Event, MessagesOmitted
 from agentcall.messages import (
     Assistant,
@@ -69,6 +70,8 @@ from agentcall.tools.tool import RunContext, Tool, is_offered
 
 if TYPE_CHECKING:  # few runs compact anything
     from agentcall.runtime.compaction import CompactionPlan, CompactionStrategy, RunningModel
+
+_log = logging.getLogger("agentcall.tools")
 
 _NO_USAGE = Usage()
 _SMALLEST_ROOM = SMALLEST_WINDOW - reserve_answer(SMALLEST_WINDOW, None)
@@ -494,6 +497,33 @@ class RunState:
         if rules is None or not rules.ends_by_call:
             return ()
         return tuple(name for name in rules.final if name not in self._hidden)
+
+    async def refresh_tools(self, refresh: Callable[[], Awaitable[AgentSpec]]) -> None:
+        """Offer the tools of now, if servers have changed theirs; otherwise keep those of before.
+
+        What is wrong with the new ones must not end a run that does without.
+        """
+        try:
+            current = await refresh()
+        except AgentCallError as error:
+            _log.warning("the tools of %s stay as they were: %s", self.spec.agent, error)
+            return
+        if current.tools == self.spec.tools:
+            return
+        self.spec = replace(
+            self.spec,
+            registry=current.registry,
+            finder=current.finder,
+            rules=current.rules,
+            handoffs=current.handoffs,
+        )
+        readers = tuple(tool for tool in self._reader_tools if tool.name not in current.registry)
+        self.prompt = replace(self.prompt, tools=(*current.prompt.tools, *readers))
+        self.tools = {tool.name: tool for tool in (*current.registry, *readers)}
+        self._hidden = frozenset()
+        if current.finder is not None:
+            self._tool_selection = ToolSelection(current.finder, self.tool_choice)
+        self.prompt_meter.reset()
 
     def update_offered_tools(self) -> None:
         """Offer the tools that the new messages select, if the agent selects its tools."""

@@ -358,6 +358,8 @@ class TurnPlanner:
             format_denial = format_unanswered_question if is_question else format_person_denial
             message = format_denial(decision.reason)
             return refuse_call(call, message, fingerprint=fingerprint)
+        if pending.definition not in ("", repaired.tool.definition_digest):
+            return refuse_call(call, TOOL_CHANGED, is_invalid=True)
         item = self._plan_run(call, repaired, fingerprint, index)
         policy_decision = self._evaluate_policy(item)
         if isinstance(policy_decision, Deny):
@@ -433,7 +435,11 @@ class TurnPlanner:
     def _is_approved(self, call: ToolCall, *, tainted: bool) -> bool:
         """Whether a person has approved the call always."""
         state = self._state
-        return has_matching_rule(state.input.approval_rules, call, state.path, tainted=tainted)
+        rules, definition = state.input.approval_rules, ""
+        if rules:
+            tool = state.tools.get(call.name)
+            definition = "" if tool is None else tool.definition_digest
+        return has_matching_rule(rules, call, state.path, tainted=tainted, definition=definition)
 
     def _find_recorded_calls(self, count: int) -> Mapping[int, RecordedCall]:
         """Return the calls of the turn that an earlier process started, by their index."""
@@ -561,16 +567,27 @@ def collect_pending(
             paused.append(PausedAgentCall(item.call, state.paused_runs[item.call.id]))
         elif item.call.id in state.questions:
             question, answers = state.questions[item.call.id], state.find_answers(item.call.id)
-            reason = to_single_line(question.text)
-            own.append(PendingCall(item.call, state.spec.agent, reason, question, answers))
+            reason, definition = to_single_line(question.text), _get_definition(item.call, state)
+            agent = state.spec.agent
+            own.append(PendingCall(item.call, agent, reason, question, answers, definition))
             if not item.reason:  # it did not wait before
                 state.emit_event(ApprovalRequested(item.call, reason))
         else:
-            own.append(PendingCall(item.call, state.spec.agent, item.reason))
+            definition = _get_definition(item.call, state)
+            own.append(PendingCall(item.call, state.spec.agent, item.reason, definition=definition))
     nested = [pending for agent_call in paused for pending in agent_call.pending]
     for pending in nested:
         state.emit_event(ApprovalRequested(pending.call, pending.reason))
     return (*own, *nested), tuple(paused)
+
+
+def _get_definition(call: ToolCall, state: RunState) -> str:
+    """Return the digest of the definition of a call's tool, as the person has seen it first."""
+    for pending in state.input.pending:
+        if pending.call.id == call.id:
+            return pending.definition
+    tool = state.tools.get(call.name)
+    return "" if tool is None else tool.definition_digest
 
 
 def restore_turns(messages: Sequence[Message], state: RunState) -> None:

@@ -24,11 +24,16 @@ ENTRY_POINT_GROUP = "agentcall.tools"
 
 
 class LazyToolSource(ABC):
-    """A source that knows its tools only after I/O, such as a server that lists them."""
+    """A source that knows its tools only after I/O, such as a server that lists them.
+
+    revision: how often its tools have changed since they were first known.
+    """
+
+    revision = 0
 
     @abstractmethod
     async def wait_until_ready(self, seconds: float | None = None) -> None:
-        """Wait until the tools are known, at most `seconds`."""
+        """Wait until the tools of now are known, at most `seconds`."""
 
 
 class ToolRegistry:

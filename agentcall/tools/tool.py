@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
+from hashlib import sha256
 from types import MethodType, NoneType
 from typing import Any, Generic, Literal, Protocol, TypeAlias, cast, get_args, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
 from agentcall.errors import SchemaError, UsageError
-from agentcall.messages import JSON, Message, Usage
+from agentcall.messages import JSON, Message, Usage, encode_json
 from agentcall.tools.importable import FunctionRef, explain_not_importable, make_function_ref
 from agentcall.tools.schema import ExternalSchema, FunctionSchema, function_schema, read_return_type
 
@@ -251,6 +252,16 @@ class Tool(Generic[P, R]):
             )
         update_wrapper(self, _unwrap(function), updated=())
         self.__wrapped__ = function  # perhaps a bound method: its signature has no self
+
+    @cached_property
+    def definition_digest(self) -> str:
+        """A digest of its definition if that is from outside; empty for a function of the program.
+
+        Approval of a tool is approval of its definition, which its server may replace.
+        """
+        if not isinstance(self.schema, ExternalSchema):
+            return ""
+        return sha256(encode_json(self.definition)).hexdigest()[:32]
 
     @property
     def name(self) -> str:
