@@ -770,6 +770,8 @@ class RunState:
     def awaits_first_call(self) -> bool:
         """Whether `ModelSettings.tool_choice` demands a call that has not been made."""
         is_open = self.tool_choice in (None, "auto", "none")
+        if self.tool_choice == "required" and self.spec.output.tools:
+            return False  # the output that the call would give may be written in words
         return not is_open and self.close_reason is None
 
     @property
