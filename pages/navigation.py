@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     ],
     "Agents": [
         "agents.md",
+        "output.md",
         "sessions.md",
         "approval.md",
         "durable.md",
