@@ -222,10 +222,12 @@ def test_the_fetch_tool_sends_its_address_out_unless_its_hosts_are_given() -> No
     assert not Fetch(only=["*.wikipedia.org"]).fetch.options.egress
 
 
-@pytest.mark.parametrize("egress", [["link"], "url", ["url", "start", "no"]])
+@pytest.mark.parametrize("egress", [["link"], ["url", "start", "no"]])
 def test_an_egress_that_names_no_parameter_is_refused(egress: object) -> None:
     with pytest.raises(UsageError, match=r"fetch has egress=.*its parameters: url, start, headers"):
         tool(egress=egress)(fetch)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=r"egress='url'.*a list of its parameters"):
+        tool(egress="url")  # type: ignore[call-overload]
 
 
 def test_a_given_schema_has_the_mark_too() -> None:

@@ -11,6 +11,7 @@ from agentcall.cli.render import LineDisplay
 from agentcall.events import (
     AnswerDiscarded,
     ApprovalRequested,
+    ContextCompacted,
     ContextTrimmed,
     DialectChosen,
     Event,
@@ -60,6 +61,7 @@ EVENTS: list[Event] = [
     ToolCallFinished(CALL, ToolResult("a", "f", "1"), 0.5),
     LoopDetected(CALL, "again"),
     ContextTrimmed("a", 10, 5),
+    ContextCompacted(40, 12),
     MessagesOmitted(3),
     HandedOver("triage", "billing"),
     RunBlocked("a secret"),
@@ -97,6 +99,7 @@ SHOWN: dict[type[Event], set[str]] = {
     ToolCallFinished: {"endpoint", "terminal"},
     LoopDetected: {"terminal"},
     ContextTrimmed: {"terminal"},
+    ContextCompacted: {"terminal"},
     MessagesOmitted: {"terminal"},
     HandedOver: {"terminal"},
     RunBlocked: {"terminal"},

@@ -26,7 +26,7 @@ from agentcall.result import RunResult
 from agentcall.sessions import SQLiteSession
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, forever, openai_error, say
 from agentcall.testing import status as http_status
-from agentcall.tools.serialize import serialize_output
+from agentcall.tools.serialize import SerializedOutput, serialize_output
 
 DATA = base64.b64encode(PIXEL).decode()
 URL = f"data:image/png;base64,{DATA}"
@@ -94,7 +94,7 @@ Point = namedtuple("Point", "x y")
     ],
 )
 def test_an_image_anywhere_in_a_result_is_taken_out_of_its_text(value: object, text: str) -> None:
-    assert serialize_output(value) == (text, False, (Image(URL),))
+    assert serialize_output(value) == SerializedOutput(text, images=(Image(URL),))
 
 
 def test_images_are_numbered_and_keep_their_mark() -> None:
@@ -108,7 +108,7 @@ def test_images_are_numbered_and_keep_their_mark() -> None:
     "text", ["data:image/png;base64,iVBORw0KGgo", f"data:image/png;base64,{'A' * 80}", "a;base64,b"]
 )
 def test_a_text_that_only_resembles_an_image_stays_text(text: str) -> None:
-    assert serialize_output(text) == (text, False, ())
+    assert serialize_output(text) == SerializedOutput(text)
 
 
 def test_an_image_that_cannot_be_sent_is_described(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ SENTENCES = [name for name in vars(prompts) if re.match("format_|[A-Z]+_?[A-Z_]*
 
 
 def test_every_sentence_is_used() -> None:
-    others = [file for file in RUNTIME.glob("*.py") if file.name != "prompts.py"]
-    source = "\n".join(file.read_text("utf-8") for file in [*others, RUNTIME.parent / "agent.py"])
+    others = [file for file in RUNTIME.parent.rglob("*.py") if file.name != "prompts.py"]
+    source = "\n".join(file.read_text("utf-8") for file in others)
     assert [name for name in SENTENCES if not re.search(rf"\b{name}\b", source)] == []
 
 
