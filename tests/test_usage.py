@@ -24,7 +24,7 @@ from agentcall.messages import (
     usage_to_json,
 )
 from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
-from agentcall.testing import FakeServer, ScriptedModel, call, calls, say
+from agentcall.testing import FakeServer, ScriptedModel, call, calls, say, status
 
 
 @tool
@@ -164,6 +164,13 @@ async def test_a_durable_run_keeps_its_times(tmp_path: Path) -> None:
     assert again.usage.seconds == pytest.approx(result.usage.seconds, abs=1e-4)
     assert again.usage.by_model == result.usage.by_model
     assert again.tool_calls[0].seconds == pytest.approx(result.tool_calls[0].seconds, abs=1e-4)
+
+
+async def test_an_answer_that_was_discarded_counts_for_its_model() -> None:
+    broken = status(200, body="this is not JSON")
+    with FakeServer([broken, say("ok")], models=("m",)) as server:
+        usage = (await Agent(server.url).run("go")).usage
+    assert {name: part.requests for name, part in usage.by_model.items()} == {"m": 2}
 
 
 def test_a_sum_of_usages_has_each_of_their_models() -> None:

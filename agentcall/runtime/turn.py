@@ -105,7 +105,8 @@ class ModelCaller:
                 if turn.finish is not None:
                     self._has_answered = True
                     if self.wasted_usage is not _NO_USAGE:
-                        turn = turn._replace(usage=self.wasted_usage + usage)
+                        wasted = replace(self.wasted_usage, model=usage.model)
+                        turn = turn._replace(usage=wasted + usage)
                     return turn
             self._has_answered = True
             self.wasted_usage += usage
@@ -129,6 +130,8 @@ class ModelCaller:
         finally:
             await close_response(answer)
         turn = build_turn(parts)
+        if not turn.usage.requests:  # a program continued (`models/code_mode.py`)
+            return turn
         if not turn.usage.model:  # the model of an application, which measures nothing
             seconds = monotonic() - started_at
             waited = first_at - started_at if first_at else None

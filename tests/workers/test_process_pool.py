@@ -454,6 +454,38 @@ def test_a_worker_ends_with_a_program_that_is_killed(tmp_path: Path, note: Path)
     assert eventually_gone([worker])
 
 
+TALKATIVE = """
+    import asyncio, os
+    from agentcall import Agent, RunContext, tool
+    from agentcall.testing import ScriptedModel, call, say
+
+    @tool(isolated=True, timeout=None)
+    def work(context: RunContext[None], note: str) -> None:
+        "Work."
+        open(note, "w").write(f"{os.getpid()}\\n")
+        while True:
+            context.emit("x" * 500_000)
+
+    async def read(note: str) -> None:
+        agent = Agent(ScriptedModel([call("work", note=note), say("ok")]), tools=[work])
+        async for event in agent.run_stream("go"):
+            pass
+
+    def main(note: str = "") -> None:
+        asyncio.run(read(note))
+"""
+
+
+def test_a_worker_that_reports_progress_ends_with_its_program(tmp_path: Path, note: Path) -> None:
+    program = subprocess.Popen([sys.executable, script(tmp_path, TALKATIVE, GUARD), note])
+    while not note.read_text():
+        time.sleep(0.05)
+    (worker,) = pids_in(note)
+    program.kill()
+    program.wait()
+    assert eventually_gone([worker])
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_fork_leaves_the_workers_to_its_parent() -> None:
     before = told("pid")
