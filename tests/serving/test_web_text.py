@@ -260,10 +260,10 @@ def test_a_history_shows_calls_with_their_results() -> None:
     run = _kept(
         User("3+5?"),
         Assistant("", (ADD,), thinking="Let me add."),
-        ToolResult("c1", "add", "8"),
+        ToolResult("c1", "add", "8", seconds=0.25),
         Assistant("It is **8**."),
     )
-    shown = render_history([run], ToolCallInfo(seconds={("r1", "c1"): 0.25}))
+    shown = render_history([run], ToolCallInfo())
     assert [each["role"] for each in shown] == ["user", *["assistant"] * 3]
     assert shown[1]["metadata"] == {"title": "Thinking", "status": "done"}
     metadata = shown[2]["metadata"]

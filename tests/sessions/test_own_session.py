@@ -103,9 +103,7 @@ async def test_a_page_of_the_browser_works_with_it(sessions: Sessions) -> None:
     def load_image(path: str) -> Image:
         raise UsageError(path)
 
-    tab = web.ChatTab(
-        talk(sessions, call("send", to="ann"), say("Sent.")), web.CallDurations(), load_image
-    )
+    tab = web.ChatTab(talk(sessions, call("send", to="ann"), say("Sent.")), load_image)
     *_, view = [each async for each in tab.ask([TextPart("Mail Ann.")])]
     assert view.waiting is not None
     *_, view = [each async for each in tab.decide(Approved())]

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -37,7 +37,7 @@ try:
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response
 
-    from agentcall.serving.web.chat_tab import CallDurations, ChatTab
+    from agentcall.serving.web.chat_tab import ChatTab
     from agentcall.serving.web.page import ChatPage, build_page
     from agentcall.serving.web.security import UserIsolationMiddleware, WebSecurityMiddleware
     from agentcall.serving.web.uploads import Uploads, get_upload_folder
@@ -79,7 +79,6 @@ class WebChat:
         self._path = default_path() if path is None else Path(path)
         self._get_session = sessions or self._create_session
         self._tabs: OrderedDict[tuple[str, str], ChatTab] = OrderedDict()
-        self._durations: defaultdict[str, CallDurations] = defaultdict(CallDurations)
         page = build_page(agent.name, self._find_tab, running=running)
         page.blocks.queue(max_size=waiting, api_open=False)
         access = replace(access or AccessPolicy(), limit=MAX_BODY_BYTES, pages=frozenset({"/"}))
@@ -129,9 +128,7 @@ class WebChat:
         if key not in self._tabs:
             session = self._open_session(user, request.query_params.get("session"))
             load_image = partial(self._uploads.load_image, user)
-            self._tabs[key] = ChatTab(
-                Conversation(self._agent, session), self._durations[user], load_image
-            )
+            self._tabs[key] = ChatTab(Conversation(self._agent, session), load_image)
             while len(self._tabs) > _MAX_TABS:
                 self._tabs.popitem(last=False)
         self._tabs.move_to_end(key)

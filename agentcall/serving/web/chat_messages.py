@@ -8,8 +8,8 @@ A message has `role`, `content` (HTML of the `markdown` module), and for an acco
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from agentcall.dialects.constrained.call_expression import is_plan
@@ -57,12 +57,10 @@ class ToolCallInfo:
 
     waiting: the calls that wait for a decision.
     hidden: the calls that are not rendered.
-    seconds: the duration of calls.
     """
 
     waiting: Collection[tuple[str, str]] = ()
     hidden: Collection[tuple[str, str]] = ()
-    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
 
 def render_history(runs: Iterable[StoredRun], info: ToolCallInfo) -> list[ChatMessage]:
@@ -86,9 +84,8 @@ def _render_run(run: StoredRun, info: ToolCallInfo) -> Iterator[ChatMessage]:
                     is_waiting = key in info.waiting
                     result = None if is_waiting else results.get(call.id)
                     if key not in info.hidden:
-                        yield render_tool_call(
-                            ToolCallView(call, result, info.seconds.get(key), is_waiting)
-                        )
+                        seconds = None if result is None else result.seconds
+                        yield render_tool_call(ToolCallView(call, result, seconds, is_waiting))
             case _:
                 pass
 

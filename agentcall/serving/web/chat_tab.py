@@ -49,17 +49,6 @@ _MAX_SESSIONS = 100
 PromptParts: TypeAlias = Sequence[Text | Image]
 
 
-class CallDurations(dict[tuple[str, str], float]):
-    """The duration of calls in seconds, by run id and call id; drops the oldest beyond `limit`."""
-
-    limit = 10_000
-
-    def __setitem__(self, key: tuple[str, str], seconds: float) -> None:
-        super().__setitem__(key, seconds)
-        while len(self) > self.limit:
-            del self[next(iter(self))]
-
-
 class ChatTab:
     """A conversation in a browser tab.
 
@@ -68,15 +57,9 @@ class ChatTab:
     load_image: returns an image that the user has uploaded; raises UsageError for any other file.
     """
 
-    def __init__(
-        self,
-        conversation: Conversation,
-        durations: CallDurations,
-        load_image: Callable[[str], Image],
-    ) -> None:
+    def __init__(self, conversation: Conversation, load_image: Callable[[str], Image]) -> None:
         self.conversation = conversation
         self.load_image = load_image
-        self._durations = durations
         self._runs: set[asyncio.Task[None]] = set()
         self._view = WebChatView(conversation.session.id, ())
         self._is_editing = False
@@ -239,12 +222,9 @@ class ChatTab:
     ) -> list[ChatMessage]:
         """Render the session's runs, except the calls that the running answer shows itself."""
         waiting = {(item.run_id, item.call.id.partition("/")[0]) for item in pending}
-        return render_history(runs, ToolCallInfo(waiting, hidden, self._durations))
+        return render_history(runs, ToolCallInfo(waiting, hidden))
 
     def _record_run(self, state: ChatStreamState, seconds: float) -> None:
-        for view in state.tool_calls:
-            if view.seconds is not None and len(view.path) == 1:
-                self._durations[state.run_id, view.call.id] = view.seconds
         result = state.result
         if result is None:
             self._partial_answer = state.partial_answer
