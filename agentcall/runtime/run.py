@@ -408,6 +408,8 @@ class AgentRun:
         left = state.budget.requests_left
         if left is not None and left < _MIN_REQUESTS_LEFT:
             raise BadAnswer("no request is left for a summary")
+        if state.wait_for_reader is not None:
+            await state.wait_for_reader()
         if model is None:
             settings = state.settings
             if settings is not None:

@@ -23,11 +23,12 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from rows import each_row
 
-from agentcall import Agent, RunContext, tool
+from agentcall import Agent, Limits, RunContext, tool
 from agentcall.errors import UsageError
 from agentcall.models.model import Model
 from agentcall.serving.http_security import AccessPolicy, build_access_policy
 from agentcall.serving.openai_api import Capacity, OpenAIEndpoint
+from agentcall.sessions import Window
 from agentcall.testing import (
     FakeServer,
     RecordedRequest,
@@ -35,6 +36,7 @@ from agentcall.testing import (
     ScriptedModel,
     call,
     calls,
+    overflow,
     say,
     status,
 )
@@ -242,6 +244,28 @@ def test_a_model_that_cannot_be_asked_is_a_502_without_its_secrets() -> None:
             list(client.chat.completions.create(model="agent", messages=ASK, stream=True))
     assert caught.value.status_code == 502
     assert "canary" not in str(caught.value)
+
+
+def test_a_long_conversation_is_compacted_and_one_that_cannot_be_is_a_400() -> None:
+    def brain(request: RecordedRequest) -> Any:
+        if request.prompt_tokens > 1_000:
+            return overflow("vllm", context=1_000)
+        return say(f"{len(request.messages)} messages")
+
+    agent = Agent(ScriptedModel(brain), limits=Limits(context=1_000), compact=Window(4))
+    old = {"role": "user", "content": "word " * 100}, {"role": "assistant", "content": "x"}
+    with client_of(agent) as client:
+        asked: Any = [*old * 20, *ASK]
+        answer = client.chat.completions.create(model="agent", messages=asked)
+        assert answer.choices[0].message.content == "3 messages"
+        pieces = client.chat.completions.create(model="agent", messages=asked, stream=True)
+        text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+        assert text == "3 messages"
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(
+                model="agent", messages=[{"role": "user", "content": "word " * 2_000}]
+            )
+    assert caught.value.code == "context_length_exceeded"
 
 
 def test_keys_are_asked_for_and_say_whose_a_request_is() -> None:

@@ -28,7 +28,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agentcall.agent import Agent
-from agentcall.errors import ConcurrencyLimitExceeded, ModelError, ModelTimeout, RateLimited
+from agentcall.errors import (
+    ConcurrencyLimitExceeded,
+    ContextOverflow,
+    ModelError,
+    ModelTimeout,
+    RateLimited,
+)
 from agentcall.events import Event, RunFinished
 from agentcall.result import RunResult
 from agentcall.serving.concurrency import ConcurrencyLimiter
@@ -324,6 +330,9 @@ def _build_error_response(
             response = _make_error(
                 "the agent's model has too many requests", 429, "rate_limit_exceeded"
             )
+        case ContextOverflow():
+            message = "the conversation is longer than the context window of the agent's model"
+            return _make_error(message, 400, "context_length_exceeded", "messages")
         case ModelTimeout():
             return _make_error("the agent's model did not answer in time", 504, "upstream_timeout")
         case _:

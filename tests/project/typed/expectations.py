@@ -5,19 +5,20 @@ A line whose comment is `# wrong: ...` has to be an error in both mypy and pyrig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Optional, TypedDict
 
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from agentcall import Agent, Image, Limits, Result, RunContext, RunResult, tool
+from agentcall import Agent, Image, Limits, Result, RunContext, RunResult, SQLiteSession, tool
 from agentcall.durable import DurableAgent, durable
 from agentcall.events import RunFinished, TextDelta
-from agentcall.messages import ToolResult, Usage
+from agentcall.messages import Message, ToolResult, Usage
 from agentcall.result import ToolCallRecord
 from agentcall.runtime.text_stream import TextStream
+from agentcall.sessions import CompactionPlan, Summary, Window
 
 
 class City(BaseModel):
@@ -257,3 +258,21 @@ ANY_DEPS = Agent("m", output_type=City, deps_type=object)
 NO_DEPS = Agent("m", output_type=City)
 ask(ANY_DEPS)
 ask(NO_DEPS)  # wrong: it takes no Database
+
+
+# Rules for compaction.
+
+
+class KeepsTwo:
+    """A rule of one's own."""
+
+    async def plan_compaction(self, messages: Sequence[Message]) -> CompactionPlan:
+        return CompactionPlan(min(2, len(messages)))
+
+
+assert_type(Agent("m", compact=Summary(keep=4), limits=Limits(context=4_096)), Agent[str, None])
+Agent("m", compact=KeepsTwo())
+Agent("m", compact=Summary)  # wrong: a class
+Agent("m", compact="Summary")  # wrong: no rule
+SQLiteSession("a", compact=Window(20))
+SQLiteSession("a", compact=20)  # wrong: no rule
