@@ -665,3 +665,14 @@ async def test_what_hooks_send_is_compared_and_not_what_is_kept() -> None:
     assert result.output
     assert any(isinstance(event, ContextCompacted) for event in events)
     assert all(request.prompt_tokens <= 1_000 for request in model.requests)
+
+
+async def test_leaving_a_stream_begins_no_summary() -> None:
+    model = ScriptedModel(refuse_above(1_000))
+    agent = Agent(model, limits=Limits(context=1_000), compact=Summary(keep=2))
+    history = [User(WORDS * 5), Assistant("x")] * 30
+    events = agent.run_stream("And?", messages=history)
+    async for _ in events:
+        break
+    await events.aclose()
+    assert not model.requests
