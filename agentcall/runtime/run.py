@@ -255,8 +255,8 @@ class AgentRun:
                 if exceeded is not None:
                     return state.build_partial_result(*exceeded)
                 used = state.budget.used.requests
-                is_last = state.budget.requests_left == 1 and not state.is_in_program
-                if used and state.spec.registry and is_last:
+                may_close = used and state.spec.registry and not state.is_in_program
+                if may_close and state.budget.requests_left == 1:
                     state.close_tools("max_requests")
                 result = await self._process_turn(await self._request_turn())
 
