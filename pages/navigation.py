@@ -44,7 +44,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "safety.md",
     ],
     "Interfaces": ["chat.md", "web.md", "endpoint.md", "fastapi.md", "mcp.md", "observability.md"],
-    "Benchmarks": ["performance.md", "robustness.md", "gpu.md"],
+    "Benchmarks": ["comparison.md", "performance.md", "robustness.md", "gpu.md"],
     "Architecture": ["architecture.md"],
     "中文": ["zh/tutorial.md", "zh/lmdeploy.md"],
 }
