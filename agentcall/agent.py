@@ -901,27 +901,25 @@ class Agent(Generic[Output, Deps]):
             required_deps=find_required_deps(
                 self.name, self.deps_type, (*registry, *self._output.functions)
             ),
-            required_tools=tuple([tool.name for tool in required]),
-            first_tool=_resolve_first_tool(self, registry),
+            settings=_add_first_tool(self, registry),
         )
         if max_tools is None or len(self.registry) <= max_tools:
             max_tools = None
         if max_tools is None and not self.skills:
             prompt = replace(spec.prompt, tools=tuple(registry))
-            return self._bind_rules(replace(spec, prompt=prompt, finder=None))
+            return self._bind_rules(replace(spec, prompt=prompt, finder=None), required)
         from agentcall.tools.selection import ToolFinder  # late, as few agents have so many tools
 
         final = [tool for tool in registry if tool.options.final]
         pinned = [*(tool for tool, _ in targets), *required, *final]
         finder = ToolFinder(registry, max_tools, pinned, self._skill_set)
         prompt = replace(spec.prompt, tools=())
-        return self._bind_rules(
-            replace(spec, registry=finder.registry, prompt=prompt, finder=finder)
-        )
+        spec = replace(spec, registry=finder.registry, prompt=prompt, finder=finder)
+        return self._bind_rules(spec, required)
 
-    def _bind_rules(self, spec: AgentSpec) -> AgentSpec:
+    def _bind_rules(self, spec: AgentSpec, required: Sequence[Tool]) -> AgentSpec:
         """Return the spec with what its tools declare about a run. Raises UsageError."""
-        if not spec.required_tools and not any(tool.options.has_rules for tool in spec.registry):
+        if not required and not any(tool.options.has_rules for tool in spec.registry):
             return spec if spec.rules is None else replace(spec, rules=None)
         known = {*self.registry.names, *(tool.name for tool in self._output.tools)}
         for tool in spec.registry:
@@ -929,9 +927,8 @@ class Agent(Generic[Output, Deps]):
                 raise UsageError(f"{tool.name} of a skill is final; make it a tool of the agent")
         from agentcall.runtime.call_rules import build_call_rules  # late, as few agents have any
 
-        rules = build_call_rules(
-            spec.registry.by_name, spec.required_tools, self.output_type, spec.output
-        )
+        names = [tool.name for tool in required]
+        rules = build_call_rules(spec.registry.by_name, names, self.output_type, spec.output)
         return replace(spec, rules=rules)
 
     async def _run(self, run_input: RunInput, session: Session | None) -> RunResult[Output]:
@@ -1041,10 +1038,10 @@ def _resolve_required_tools(agent: Agent[Any, Any]) -> list[Tool]:
     return found
 
 
-def _resolve_first_tool(agent: Agent[Any, Any], registry: ToolRegistry) -> str:
-    """Return the name of the tool of the first turn; empty for none. Raises UsageError."""
+def _add_first_tool(agent: Agent[Any, Any], registry: ToolRegistry) -> ModelSettings | None:
+    """Return the settings with the choice of the tool of the first turn. Raises UsageError."""
     if agent.first_tool is None:
-        return ""
+        return agent.settings
     from agentcall.runtime.call_rules import resolve_first_tool
 
     choice = None if agent.settings is None else agent.settings.tool_choice
@@ -1053,7 +1050,8 @@ def _resolve_first_tool(agent: Agent[Any, Any], registry: ToolRegistry) -> str:
             f"first_tool={agent.first_tool!r:.100} and ModelSettings(tool_choice={choice!r}) both "
             "say what the first turn calls; give one of them"
         )
-    return resolve_first_tool(agent.first_tool, registry.by_name)
+    name = resolve_first_tool(agent.first_tool, registry.by_name)
+    return replace(agent.settings or ModelSettings(), tool_choice=name)
 
 
 def _check_fields(agent: Agent[Any, Any]) -> None:

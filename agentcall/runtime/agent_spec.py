@@ -64,9 +64,7 @@ class AgentSpec:
     handoffs: the agents that may take the conversation over, by the names of the handoff tools.
     settings: how its model answers; those of a run replace them.
     required_deps: who needs the deps of the run, and of which type; empty if nobody does.
-    required_tools: the names of the tools that have to succeed before an answer.
     rules: those that the tools declare and the required tools; None if there are none.
-    first_tool: the name of the tool that its first turn calls; empty for any, or none.
     overrides: the arguments with which the run changed its agent.
     hooks: the hooks and checks of the user's; None if there are none.
     first: the spec that the run began with, if it has overrides: handing back leads to it.
@@ -91,9 +89,7 @@ class AgentSpec:
     )
     settings: ModelSettings | None = None
     required_deps: str = ""
-    required_tools: tuple[str, ...] = ()
     rules: CallRules | None = None
-    first_tool: str = ""
     overrides: SavedOverrides | None = None
     hooks: HookSet | None = None
     first: AgentSpec | None = None

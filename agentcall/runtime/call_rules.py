@@ -320,8 +320,8 @@ def _is_structure(kind: type) -> bool:
     return _is_model(kind) or issubclass(kind, (list, dict, tuple, set, frozenset))
 
 
-def _is_model(kind: type) -> bool:
-    return is_dataclass(kind) or is_typeddict(kind) or hasattr(kind, "model_fields")
+def _is_model(kind: object) -> bool:
+    return hasattr(kind, "model_fields") or is_dataclass(kind) or is_typeddict(kind)
 
 
 def _format_type(kind: object) -> str:

@@ -281,8 +281,6 @@ class RunState:
         # of its first turn, and does not concern an agent that takes over.
         first = spec.settings if self.turns else self.settings
         self.tool_choice: ToolChoice | None = None if first is None else first.tool_choice
-        if spec.first_tool and self.tool_choice is None:
-            self.tool_choice = spec.first_tool
         parent = self.input.parent
         self.path: str = spec.name if parent is None else f"{parent.path}/{spec.name}"
         if spec.output.tools and self.tool_choice is None and self._has_only_output_tools(spec):
@@ -296,9 +294,9 @@ class RunState:
         if self.view.has_shortened_results:
             self._offer_readers()
         self._hidden: frozenset[str] = frozenset()
-        self.repeated_tools: dict[str, int] = {}  # of which a call was repeated, in which turn
         self.final_offers: Sequence[str] = ()  # the tools that may be called once they are closed
         if spec.rules is not None:
+            self.repeated_tools: dict[str, int] = {}  # of which a call was repeated, in which turn
             self._ruled_prompt: tuple[object, PromptSpec] = (None, self.prompt)
             if self.call_record is None:
                 made = self.view.restore(self.transcript)[self.input.start :]

@@ -229,7 +229,8 @@ class TurnPlanner:
         step = format_next_step(*state.list_next_calls()) if state.ends_by_call else ""
         last_text = state.loop_guard.get_last_text(fingerprint)
         message = format_repeated_call(call.name, last_text, step)
-        state.repeated_tools[call.name] = state.turns
+        if state.spec.rules is not None:
+            state.repeated_tools[call.name] = state.turns
         # The message quotes a result, which has to keep its mark.
         results = (
             m for m in (*self._messages, *state.results.values()) if isinstance(m, ToolResult)
@@ -466,7 +467,7 @@ async def execute_plan(planned: Sequence[PlannedCall], state: RunState) -> list[
             results[item.call.id] = item.result
             if item.decision == "refuse":
                 state.emit_event(ToolCallRefused(item.call, item.result))
-    if any(item.follows for item in planned):
+    if state.spec.rules is not None and any(item.follows for item in planned):
         planned, paused = await _execute_in_order(planned, state)
     else:
         paused = await execute_calls(planned, state)

@@ -107,7 +107,8 @@ def test_a_function_may_be_named_by_itself() -> None:
         return a
 
     agent = Agent(ScriptedModel([]), tools=[price, plain], required_tools=[price, plain])
-    assert agent.spec.required_tools == ("price", "plain")
+    assert agent.spec.rules is not None
+    assert agent.spec.rules.required == ("price", "plain")
 
 
 @pytest.mark.parametrize("required", [["prize"], "price"])
