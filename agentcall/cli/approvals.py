@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
-from agentcall.approvals import Approved, Decision, Denied, Edited
+import orjson
+
+from agentcall.approvals import Approved, Decision, Denied, Edited, Question
 from agentcall.cli.options import DecisionOptions
 from agentcall.cli.terminal import is_terminal, style_text
 from agentcall.display import escape_invisible, format_full_call, to_single_line
 from agentcall.errors import UsageError
-from agentcall.messages import ToolCall
+from agentcall.messages import JSON, ToolCall
 from agentcall.result import PendingCall, RunResult
 
 EditValidator = Callable[[Edited], None]
@@ -34,6 +36,7 @@ _CHOICES: dict[str, Decision] = {
 _APPROVAL_QUESTION = (
     "  y(es) once, t(ool) always, this c(all) always, e(dit), n(o), or the reason why not: "
 )
+_ANSWER_QUESTION = "  y(es), or the reason why not: "
 _EDIT_QUESTION = "  new arguments as JSON (empty: leave it as it was): "
 
 
@@ -78,10 +81,13 @@ def ask_for_decision(
     """
     if not prompter.is_available:
         return Denied("nobody is there to approve it")
-    sys.stderr.write(style_text("approve", "yellow", sys.stderr) + f" {shown_call}\n")
+    verb = "approve" if pending.question is None else "answer"
+    sys.stderr.write(style_text(verb, "yellow", sys.stderr) + f" {shown_call}\n")
     if pending.reason:
         sys.stderr.write(f"  why: {to_single_line(pending.reason)}\n")
     sys.stderr.flush()
+    if pending.question is not None:
+        return _ask_for_answer(pending.question, prompter, validate)
     while True:
         line = prompter.ask(_APPROVAL_QUESTION)
         answer = "no" if line is None else line.strip()
@@ -109,6 +115,57 @@ def _ask_for_edit(call: ToolCall, prompter: Prompter, validate: EditValidator) -
         else:
             return Edited(text)
     return None
+
+
+def _ask_for_answer(question: Question, prompter: Prompter, validate: EditValidator) -> Decision:
+    """Ask for each value of an answer until they fit; Denied if a required one is left out."""
+    sys.stderr.write("  with the answer, the call is made again from its beginning\n")
+    if question.schema is None:
+        line = prompter.ask(_ANSWER_QUESTION)
+        answer = "no" if line is None else line.strip()
+        return Approved() if answer.lower() in ("y", "yes") else Denied(answer.lower())
+    fields = cast("Mapping[str, Mapping[str, JSON]]", question.schema.get("properties") or {})
+    required = cast("Sequence[str]", question.schema.get("required") or ())
+    while True:
+        values: dict[str, JSON] = {}
+        for name, field in fields.items():
+            text = (prompter.ask(f"  {_format_field(name, field, required)}: ") or "").strip()
+            if text:
+                values[name] = _parse_value(text, field)
+            elif name in required:
+                return Denied("the user did not answer")
+        edited = Edited(values)
+        try:
+            validate(edited)
+        except UsageError as error:
+            sys.stderr.write(f"  {to_single_line(str(error))}\n")
+        else:
+            return edited
+
+
+def _format_field(name: str, field: Mapping[str, JSON], required: Sequence[str]) -> str:
+    """Return what a person is to enter, on one line: the server has written it."""
+    choices = field.get("enum")
+    kind = " or ".join(map(str, choices)) if isinstance(choices, list) else str(field.get("type"))
+    note = "empty: no answer" if name in required else f"empty: {field.get('default', 'none')}"
+    description = f", {field['description']}" if "description" in field else ""
+    return to_single_line(f"{name} ({kind}{description}; {note})", 300)
+
+
+def _parse_value(text: str, field: Mapping[str, JSON]) -> JSON:
+    """Return what a person typed as a value of the field's type; if it is none, the text."""
+    match field.get("type"):
+        case "boolean":
+            return text.lower() in ("y", "yes", "true", "1")
+        case "integer" | "number":
+            try:
+                return cast("JSON", orjson.loads(text))
+            except ValueError:
+                return text
+        case "array":
+            return [item.strip() for item in text.split(",")]
+        case _:
+            return text
 
 
 @contextmanager
@@ -142,6 +199,12 @@ def format_pending_calls(
         lines.append(f"waiting: {to_single_line(call_id)}  {shown}")
         if pending.reason:
             lines.append(f"  why: {to_single_line(pending.reason)}")
+        schema = None if pending.question is None else pending.question.schema
+        if schema is not None:
+            fields = cast("Mapping[str, Mapping[str, JSON]]", schema.get("properties") or {})
+            required = cast("Sequence[str]", schema.get("required") or ())
+            described = (_format_field(name, field, required) for name, field in fields.items())
+            lines.append(f"  answer it with --edit and JSON: {'; '.join(described)}")
     return lines
 
 

@@ -272,9 +272,8 @@ def build_agent(options: AgentOptions) -> Agent[Any, Any]:  # Any: the user's ow
     if options.keep_alive is not None:
         keep_model(options.keep_alive)
     agent: Agent[Any, Any] = load_agent(options.agent) if options.agent else Agent()
-    tools = load_tools(options.tools or ())
-    if tools:
-        agent = replace(agent, tools=agent.registry.merge(tools))
+    if options.tools:
+        agent = replace(agent, tools=_add_tools(agent, options.tools))
     if options.model is not None:
         agent = replace(agent, model=options.model)
     if options.instructions is not None:
@@ -285,6 +284,23 @@ def build_agent(options: AgentOptions) -> Agent[Any, Any]:  # Any: the user's ow
         agent = replace(agent, limits=replace(agent.limits, requests=options.max_requests))
     settings = merge_settings(agent.settings, parse_settings(options))
     return agent if settings is agent.settings else replace(agent, settings=settings)
+
+
+def _add_tools(agent: Agent[Any, Any], words: Sequence[str]) -> Sequence[object]:
+    """Return the agent's tools and those that the words name. Raises UsageError.
+
+    MCP servers remain sources, whose tools may change during a run, and whose questions wait for
+    the person at the terminal.
+    """
+    own = () if agent.tools is None else agent.tools
+    servers = [word.removeprefix("mcp:") for word in words if word.startswith("mcp:")]
+    sources: list[object] = [own, load_tools([w for w in words if not w.startswith("mcp:")])]
+    if servers:
+        from agentcall.mcp import MCPTools
+
+        sources += [MCPTools(server, on_elicit="approval") for server in servers]
+    _ = ToolRegistry(sources)  # starts the servers, and refuses two tools of one name
+    return sources
 
 
 def load_skills(folders: Iterable[str]) -> list[Skill]:

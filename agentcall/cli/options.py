@@ -143,7 +143,11 @@ class DecisionOptions:
     ] = None
     edit: Annotated[
         CallIds,
-        typer.Option("--edit", metavar="ID=JSON", help="Run it with these arguments instead."),
+        typer.Option(
+            "--edit",
+            metavar="ID=JSON",
+            help="Run it with these arguments instead, or answer its question.",
+        ),
     ] = None
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol
 
+from agentcall.approvals import question_to_json
 from agentcall.cli.options import RunOptions
 from agentcall.cli.render import CardDisplay, LineDisplay, format_usage
 from agentcall.cli.terminal import is_terminal, write_json, write_text
@@ -149,6 +150,11 @@ def _result_to_json(result: AnyRunResult) -> dict[str, JSON]:
                 "arguments": pending.call.args,
                 "agent": pending.agent,
                 "reason": pending.reason,
+                **(
+                    {}
+                    if pending.question is None
+                    else {"question": question_to_json(pending.question)}
+                ),
             }
             for pending in result.pending
         ]

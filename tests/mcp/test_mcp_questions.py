@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mcp_library
 import pytest
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult
+from agentcall.cli.approvals import ask_for_decision, format_pending_calls
+from agentcall.cli.load import build_agent
+from agentcall.cli.options import AgentOptions
 from agentcall.durable import durable
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished
@@ -239,3 +243,46 @@ async def test_a_function_or_another_model_answers_and_a_loop_is_ended() -> None
         result = await Agent(model, tools=[tools]).run("?")
     assert told(result) == ["the model says: From another."]
     assert result.usage.requests == 3
+
+
+class Typist:
+    """A person who types these lines."""
+
+    is_available = True
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = list(lines)
+        self.questions: list[str] = []
+
+    def ask(self, question: str, default: str = "") -> str | None:
+        self.questions.append(question)
+        return self.lines.pop(0) if self.lines else None
+
+
+def test_the_command_line_asks_for_each_field_of_an_answer(
+    asking: MCPTools, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with asking:
+        agent = Agent(ScriptedModel([call("book", seats=2), say("done")]), tools=[asking])
+        result = agent.run_sync("Book")
+        (pending,) = result.pending
+
+        def validate(edited: Edited) -> None:
+            agent.check_decisions(result, {pending.call.id: edited})
+
+        typist = Typist("aisle", "many", "aisle", "2")
+        decision = ask_for_decision(pending, "book(...)", typist, validate)
+        assert decision == Edited({"place": "aisle", "meals": 2})
+        assert typist.questions[0] == "  place (string; empty: no answer): "
+        assert typist.questions[1] == "  meals (integer; empty: 0): "
+        assert "does not fit" in capsys.readouterr().err
+        assert isinstance(ask_for_decision(pending, "book(...)", Typist(""), validate), Denied)
+        assert "place (string" in "".join(format_pending_calls(result))
+
+
+def test_the_tools_of_a_server_on_the_command_line_may_ask_and_change(tmp_path: Path) -> None:
+    options = AgentOptions(tools=[f"mcp:{LIBRARY}"])
+    agent = build_agent(options)
+    model = ScriptedModel([call("greet", greeting="Hi"), say("done")])
+    result = replace(agent, model=model).run_sync("Greet")
+    assert [pending.question is not None for pending in result.pending] == [True]
