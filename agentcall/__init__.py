@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a file of tools needs none of these, and they take most of 
     from agentcall.events import RunFinished, TextDelta, ToolCallFinished
     from agentcall.result import PendingCall, RunResult
     from agentcall.runtime.hooks import Hooks
+    from agentcall.runtime.inbox import Inbox
     from agentcall.runtime.session import Session
     from agentcall.sessions import SQLiteSession
     from agentcall.settings import Limits, ModelSettings
@@ -28,6 +29,7 @@ _LATE = {
     "Denied": "approvals",
     "Edited": "approvals",
     "Hooks": "runtime.hooks",
+    "Inbox": "runtime.inbox",
     "Limits": "settings",
     "ModelSettings": "settings",
     "PendingCall": "result",
@@ -63,6 +65,7 @@ __all__ = [
     "Edited",
     "Hooks",
     "Image",
+    "Inbox",
     "Limits",
     "ModelError",
     "ModelRetry",

@@ -39,13 +39,9 @@ from typing_extensions import TypeVar, Unpack
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.messages import (
-    Image,
     Message,
-    Picture,
-    Text,
-    User,
-    is_image,
-    to_image,
+    Prompt,
+    to_user_message,
 )
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
@@ -68,6 +64,7 @@ if TYPE_CHECKING:
     from agentcall.result import RunResult, SavedOverrides, ToolErrorHandler
     from agentcall.runtime.compaction import CompactionStrategy
     from agentcall.runtime.hooks import Checks
+    from agentcall.runtime.inbox import Inbox
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
     from agentcall.runtime.text_stream import SyncTextStream, TextStream
@@ -106,6 +103,7 @@ if TYPE_CHECKING:
 
         session: Session | None
         settings: ModelSettings | None
+        inbox: Inbox | None
         limits: Limits | None
         instructions: str | InstructionsFunction | None
         model: ModelLike | None
@@ -121,8 +119,6 @@ Output = TypeVar("Output", default=str)
 OtherOutput = TypeVar("OtherOutput")
 Deps = TypeVar("Deps", default=None, contravariant=True)
 
-PromptPart: TypeAlias = str | Text | Image | bytes | Picture
-Prompt: TypeAlias = PromptPart | Sequence[PromptPart]
 History: TypeAlias = str | bytes | Iterable[object] | None
 
 _REPLACED = ("limits", "model", "output_type")
@@ -312,6 +308,7 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """Run to the end and return the result.
@@ -324,6 +321,7 @@ class Agent(Generic[Output, Deps]):
         session: keeps the conversation, instead of `messages`: the run continues it.
         deps: `RunContext.deps` of the tools.
         settings: how the model answers in this run; they replace those of the agent, one by one.
+        inbox: takes messages for the run while it is under way (docs/agents.md).
         limits, model, output_type: replace those of the agent.
         instructions, tools: are added to those of the agent.
 
@@ -332,7 +330,7 @@ class Agent(Generic[Output, Deps]):
         (`agentcall.result.result_of`). Raises SessionError if the session cannot be used.
         """
         agent = self.with_overrides(overrides) if overrides else self
-        run_input = _prepare_run(prompt, messages, session, deps, settings)
+        run_input = _prepare_run(prompt, messages, session, deps, settings, inbox)
         return await agent._run(run_input, session)
 
     if TYPE_CHECKING:
@@ -371,6 +369,7 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """As `run`, from sync code; also works inside a running event loop, which it blocks.
@@ -381,7 +380,7 @@ class Agent(Generic[Output, Deps]):
         from agentcall.runtime.runner import run_sync
 
         agent = self.with_overrides(overrides) if overrides else self
-        run_input = _prepare_run(prompt, messages, session, deps, settings)
+        run_input = _prepare_run(prompt, messages, session, deps, settings, inbox)
         return run_sync(agent._run(run_input, session))
 
     if TYPE_CHECKING:
@@ -420,6 +419,7 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """Yield the events of a run as they happen; the last is RunFinished, with the result.
@@ -427,7 +427,7 @@ class Agent(Generic[Output, Deps]):
         Leaving the loop early cancels the run. Raises what `run` raises, after the events.
         """
         agent = self.with_overrides(overrides) if overrides else self
-        run_input = _prepare_run(prompt, messages, session, deps, settings)
+        run_input = _prepare_run(prompt, messages, session, deps, settings, inbox)
         return agent._stream(run_input, session)
 
     if TYPE_CHECKING:
@@ -592,6 +592,7 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """Continue a run that waits for approval.
@@ -610,7 +611,7 @@ class Agent(Generic[Output, Deps]):
         Usage and limits include the earlier part of the run. Raises UsageError for a call that does
         not wait, and for edited arguments that are invalid.
         """
-        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides)
+        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides, inbox)
         return await agent._run(run_input, session)
 
     if TYPE_CHECKING:
@@ -652,12 +653,13 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """As `resume`, from sync code."""
         from agentcall.runtime.runner import run_sync
 
-        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides)
+        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides, inbox)
         return run_sync(agent._run(run_input, session))
 
     if TYPE_CHECKING:
@@ -699,10 +701,11 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """As `resume`, with the events as they happen."""
-        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides)
+        agent, run_input = self._prepare_resume(result, decisions, deps, settings, overrides, inbox)
         return agent._stream(run_input, session)
 
     def check_decisions(
@@ -982,6 +985,7 @@ class Agent(Generic[Output, Deps]):
         deps: object,
         settings: ModelSettings | None,
         overrides: Mapping[str, Any],
+        inbox: Inbox | None = None,
     ) -> tuple[Agent[Any, Deps], RunInput]:
         """Return the agent that continues the run, and the input of its run."""
         from agentcall.result import RunResult
@@ -993,7 +997,8 @@ class Agent(Generic[Output, Deps]):
         agent = self.with_overrides(overrides) if overrides else self
         run_input = prepare_resume(paused, decisions, agent.spec, deps)
         check_settings(settings)
-        return agent, replace(run_input, settings=merge_settings(run_input.settings, settings))
+        settings = merge_settings(run_input.settings, settings)
+        return agent, replace(run_input, settings=settings, inbox=inbox)
 
 
 def _iter_remote_sources(tools: object) -> Iterator[LazyToolSource]:
@@ -1119,17 +1124,18 @@ def _prepare_run(
     session: Session | None,
     deps: object,
     settings: ModelSettings | None,
+    inbox: Inbox | None,
 ) -> RunInput:
     from agentcall.runtime.state import RunInput
 
     _check_conversation(messages, session)
     if session is None:
         conversation = prepare_messages(prompt, messages)
-        return RunInput(generate_run_id(), *conversation, deps, settings=settings)
+        return RunInput(generate_run_id(), *conversation, deps, settings=settings, inbox=inbox)
     if messages and prepare_messages("", messages)[1]:
         raise UsageError("messages= and session= are both the conversation so far; pass one")
-    new = () if prompt is None else (_to_user_message(prompt),)
-    return RunInput(generate_run_id(), new, 0, deps, settings=settings)
+    new = () if prompt is None else (to_user_message(prompt),)
+    return RunInput(generate_run_id(), new, 0, deps, settings=settings, inbox=inbox)
 
 
 def prepare_messages(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
@@ -1141,28 +1147,10 @@ def prepare_messages(prompt: Prompt | None, messages: History) -> tuple[tuple[Me
         )  # late, as most runs begin without a history
 
         history = read_history(messages)
-    new = () if prompt is None else (_to_user_message(prompt),)
+    new = () if prompt is None else (to_user_message(prompt),)
     if not history and not new:
         raise UsageError("a run needs a prompt, or messages that end with one")
     return (*history, *new), len(history)
-
-
-def _to_user_message(prompt: Prompt) -> User:
-    if isinstance(prompt, str):
-        return User(prompt)
-    parts = prompt if isinstance(prompt, (list, tuple)) else [prompt]
-    return User(tuple(_to_content_part(part, index) for index, part in enumerate(parts)))
-
-
-def _to_content_part(part: object, index: int) -> Text | Image:
-    if isinstance(part, (str, Text)):
-        return Text(part) if isinstance(part, str) else part
-    if is_image(part):
-        return to_image(part)
-    raise UsageError(
-        f"part {index} of the prompt is {part!r:.100}; use a text, or an image: Image.file(path), "
-        "the bytes of an image file, or an image of Pillow"
-    )
 
 
 def generate_run_id() -> str:

@@ -234,6 +234,13 @@ class HandedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A message that was sent to the run is part of its next request."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunBlocked:
     """A check or a hook ends the run; what it had streamed is not valid if AnswerDiscarded came."""
 
@@ -278,6 +285,7 @@ ProgressEvent: TypeAlias = (
     | MessagesOmitted
     | ContextCompacted
     | HandedOver
+    | MessageReceived
     | RunBlocked
     | Nested
 )

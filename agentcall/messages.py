@@ -993,6 +993,29 @@ class Picture(Protocol):
         ...
 
 
+PromptPart: TypeAlias = str | Text | Image | bytes | Picture
+Prompt: TypeAlias = PromptPart | Sequence[PromptPart]
+
+
+def to_user_message(prompt: Prompt) -> User:
+    """Return a prompt as a message of the user. Raises UsageError."""
+    if isinstance(prompt, str):
+        return User(prompt)
+    parts = prompt if isinstance(prompt, (list, tuple)) else [prompt]
+    return User(tuple(_to_content_part(part, index) for index, part in enumerate(parts)))
+
+
+def _to_content_part(part: object, index: int) -> Text | Image:
+    if isinstance(part, (str, Text)):
+        return Text(part) if isinstance(part, str) else part
+    if is_image(part):
+        return to_image(part)
+    raise UsageError(
+        f"part {index} of the prompt is {part!r:.100}; use a text, or an image: Image.file(path), "
+        "the bytes of an image file, or an image of Pillow"
+    )
+
+
 def is_image(value: object) -> bool:
     """Whether a value is an image: `Image`, the bytes of an image file, or an image of Pillow."""
     if isinstance(value, (bytes, bytearray)):

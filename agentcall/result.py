@@ -25,6 +25,7 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     Usage,
+    User,
     encode_json,
     load_messages,
     pair_calls,
@@ -244,6 +245,8 @@ class RunResult(Generic[Output]):
     approval_rules: the calls that were approved always.
     settings: the model settings that the run was started with.
     overrides: the arguments with which the run changed its agent: `limits`, `tools`, ...
+    undelivered: messages that were sent to the run and did not reach the model before it ended; if
+        it waits for approval, a resumed run delivers them.
     notes: for a person, what a crash left unknown and what has changed since.
     cuts: the messages that the model did not get any more, of a run that waits for approval.
     tool_errors: the exceptions that tools raised in this run, including those of agents as tools.
@@ -266,6 +269,7 @@ class RunResult(Generic[Output]):
     settings: ModelSettings | None = None
     overrides: SavedOverrides | None = None
     cuts: tuple[ContextCut, ...] = ()
+    undelivered: tuple[User, ...] = ()
 
     @property
     def own_pending(self) -> tuple[PendingCall, ...]:
@@ -380,6 +384,8 @@ def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
         wire["overrides"] = result.overrides.to_json()
     if result.cuts:
         wire["cuts"] = [cut.to_json() for cut in result.cuts]
+    if result.undelivered:
+        wire["undelivered"] = [to_json(message) for message in result.undelivered]
     if result.notes:
         wire["notes"] = list(result.notes)
     if isinstance(answer, MissingOutput):
@@ -411,9 +417,15 @@ def _run_result_from_json(
             for paused in wire["paused"]
         ),
         settings=ModelSettings.from_json(wire["settings"]) if "settings" in wire else None,
+        undelivered=_read_undelivered(wire.get("undelivered", ())),
         overrides=SavedOverrides.from_json(wire["overrides"]) if "overrides" in wire else None,
         cuts=tuple(map(ContextCut.from_json, wire.get("cuts", ()))),
     )
+
+
+def _read_undelivered(wire: Any) -> tuple[User, ...]:  # Any: as above
+    messages = load_messages(wire)
+    return tuple(message for message in messages if isinstance(message, User))
 
 
 def _pending_call_to_json(pending: PendingCall) -> dict[str, JSON]:

@@ -15,6 +15,7 @@ FACE = [
     "Edited",
     "Hooks",
     "Image",
+    "Inbox",
     "Limits",
     "ModelError",
     "ModelRetry",

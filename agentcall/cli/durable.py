@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from agentcall.agent import Agent, Prompt, generate_run_id
+from agentcall.agent import Agent, generate_run_id
 from agentcall.approvals import Decision
 from agentcall.cli.approvals import format_pending_calls
 from agentcall.cli.load import get_state_folder, make_recipe, strip_credentials
@@ -27,6 +27,7 @@ from agentcall.durable.open import make_opener
 from agentcall.durable.run_state import DurableRunState
 from agentcall.errors import UsageError
 from agentcall.events import Event
+from agentcall.messages import Prompt
 from agentcall.result import RunResult
 from agentcall.storage.private_files import make_folder, tighten_folder
 

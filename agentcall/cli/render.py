@@ -27,6 +27,7 @@ from agentcall.events import (
     Event,
     HandedOver,
     LoopDetected,
+    MessageReceived,
     MessagesOmitted,
     ModelProgress,
     Nested,
@@ -298,6 +299,8 @@ def _describe_notice(event: Event) -> str:
             return f"discarded: {reason}"
         case HandedOver(agent, other):
             return f"handed over: {agent} to {other}"
+        case MessageReceived(text):
+            return f"received: {to_single_line(text)}"
         case RunBlocked(reason):
             return f"blocked: {reason}"
         case MessagesOmitted(count):

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
-from agentcall.agent import Agent, Prompt
+from agentcall.agent import Agent
 from agentcall.cli.approvals import (
     TerminalPrompter,
     parse_decision_options,
@@ -30,7 +30,7 @@ from agentcall.display import format_full_call, to_single_line
 from agentcall.durable.run_state import DurableRunState
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished
-from agentcall.messages import JSON
+from agentcall.messages import JSON, Prompt
 from agentcall.sessions import SQLiteSession
 
 RESUME_HELP = """Continue a run that waits for approval or was stopped.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentcall.agent import Agent, Prompt
+from agentcall.agent import Agent
 from agentcall.cli.command import make_app, trace_to
 from agentcall.cli.errors import print_warning
 from agentcall.cli.load import build_agent, build_prompt, make_recipe, open_session
@@ -12,6 +12,7 @@ from agentcall.cli.model_server import ensure_server
 from agentcall.cli.options import RunOptions
 from agentcall.cli.run_loop import AgentRunner, run_and_print, run_durably
 from agentcall.errors import UsageError
+from agentcall.messages import Prompt
 
 RUN_HELP = """Ask a model, with tools, and print its answer.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from agentcall.agent import Agent, Prompt
+from agentcall.agent import Agent
 from agentcall.approvals import Approved, Decision, Edited
 from agentcall.cli.approvals import Prompter, TerminalPrompter, ask_for_decision
 from agentcall.cli.errors import (
@@ -26,7 +26,7 @@ from agentcall.cli.output import AnswerWriter, RunDisplay, choose_answer_writer,
 from agentcall.display import format_full_call
 from agentcall.errors import ModelError
 from agentcall.events import Event, RunFinished
-from agentcall.messages import JSON, ToolCall
+from agentcall.messages import JSON, Prompt, ToolCall
 from agentcall.result import PendingCall, RunResult, result_of
 from agentcall.sessions import SQLiteSession
 

@@ -164,6 +164,8 @@ def _describe_record(kind: str, body: RecordBody) -> Iterator[str]:
             yield f"the model calls {', '.join(call['name'] for call in body['turn']['calls'])}"
         case "turn":
             yield f"the model: {to_single_line(body['turn']['text'], _MAX_WIDTH)}"
+        case "point":
+            yield "the next request has a message that was sent to the run"
         case "start":
             yield f"calls: {format_call(tool_call_from_json(body['call']), _MAX_WIDTH)}"
         case "end":

@@ -17,7 +17,6 @@ from agentcall.agent import (
     History,
     OtherOutput,
     Output,
-    Prompt,
     generate_run_id,
     prepare_messages,
 )
@@ -53,6 +52,7 @@ from agentcall.events import Event, ProgressEvent, RunFinished
 from agentcall.messages import (
     JSON,
     Message,
+    Prompt,
     ToolCall,
     ToolResult,
     User,
@@ -79,11 +79,13 @@ if TYPE_CHECKING:
     from agentcall.agent import OverrideArguments
     from agentcall.models.resolve import ModelLike
     from agentcall.runtime.agent_spec import InstructionsFunction
+    from agentcall.runtime.inbox import Inbox
 
     class DurableResumeArguments(TypedDict, total=False):
         """The arguments of `DurableAgent.resume`, without the deps and the `output_type`."""
 
         settings: ModelSettings | None
+        inbox: Inbox | None
         limits: Limits | None
         instructions: str | InstructionsFunction | None
         model: ModelLike | None
@@ -165,6 +167,7 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """Execute a run, or continue the run of this id.
@@ -183,7 +186,7 @@ class DurableAgent(Generic[Output, Deps]):
         if a step cannot be recorded; JournalDamaged if the journal is not what was written. The run
         can be continued after all of them except JournalDamaged.
         """
-        return await self._run(prompt, run_id, messages, deps, settings, overrides)
+        return await self._run(prompt, run_id, messages, deps, settings, inbox, overrides)
 
     if TYPE_CHECKING:
 
@@ -221,10 +224,11 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """Like `run`, from sync code."""
-        return run_sync(self._run(prompt, run_id, messages, deps, settings, overrides))
+        return run_sync(self._run(prompt, run_id, messages, deps, settings, inbox, overrides))
 
     if TYPE_CHECKING:
 
@@ -262,6 +266,7 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """Like `run`, with the events as they happen. Recorded steps emit no events.
@@ -269,7 +274,9 @@ class DurableAgent(Generic[Output, Deps]):
         The last event, RunFinished, comes when the result is on the disk.
         """
         return stream_events(
-            lambda reader: self._run(prompt, run_id, messages, deps, settings, overrides, reader)
+            lambda reader: self._run(
+                prompt, run_id, messages, deps, settings, inbox, overrides, reader
+            )
         )
 
     if TYPE_CHECKING:
@@ -424,13 +431,14 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """Continue a run that waits for approval, like `Agent.resume`.
 
         run: its id or its result.
         """
-        return await self._resume(run, decisions, deps, settings, overrides)
+        return await self._resume(run, decisions, deps, settings, inbox, overrides)
 
     if TYPE_CHECKING:
 
@@ -470,10 +478,11 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
         """Like `resume`, from sync code."""
-        return run_sync(self._resume(run, decisions, deps, settings, overrides))
+        return run_sync(self._resume(run, decisions, deps, settings, inbox, overrides))
 
     if TYPE_CHECKING:
 
@@ -513,11 +522,12 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
         """Like `resume`, with the events as they happen."""
         return stream_events(
-            lambda reader: self._resume(run, decisions, deps, settings, overrides, reader)
+            lambda reader: self._resume(run, decisions, deps, settings, inbox, overrides, reader)
         )
 
     async def enqueue(
@@ -573,6 +583,7 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: object = None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
         reader: EventReader | None = None,
         **overrides: Unpack[OverrideArguments],
     ) -> RunResult[Any]:
@@ -582,9 +593,11 @@ class DurableAgent(Generic[Output, Deps]):
             result = _restore_output(self.agent.with_overrides(overrides), recorded)
             if reader is not None:
                 reader.emit(RunFinished(result))
+            if inbox is not None:
+                inbox.close()
             return result
         agent = _continue_with(self.agent, lease, overrides)
-        return await RunExecution(agent, lease, deps, reader, settings).execute()
+        return await RunExecution(agent, lease, deps, reader, settings, inbox).execute()
 
     async def query_journal(self, work: Callable[[Journal], T]) -> T:
         """Execute work on the journal in its thread and return the result."""
@@ -607,6 +620,7 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History,
         deps: object,
         settings: ModelSettings | None,
+        inbox: Inbox | None,
         overrides: OverrideArguments,
         reader: EventReader | None = None,
     ) -> RunResult[Any]:
@@ -625,7 +639,7 @@ class DurableAgent(Generic[Output, Deps]):
             if first is not None:
                 _check_same_input(lease.state, first)
             return await self.execute(
-                lease, deps=deps, settings=settings, reader=reader, **overrides
+                lease, deps=deps, settings=settings, inbox=inbox, reader=reader, **overrides
             )
 
     async def _resume(
@@ -634,6 +648,7 @@ class DurableAgent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         deps: object,
         settings: ModelSettings | None,
+        inbox: Inbox | None,
         overrides: OverrideArguments,
         reader: EventReader | None = None,
     ) -> RunResult[Any]:
@@ -642,7 +657,7 @@ class DurableAgent(Generic[Output, Deps]):
         async with RunLease(self._writer, claim) as lease:
             agent = _continue_with(self.agent, lease, overrides)
             agent.spec.check_settings(settings)
-            execution = RunExecution(agent, lease, deps, reader, settings)
+            execution = RunExecution(agent, lease, deps, reader, settings, inbox)
             await execution.record_decisions(decisions)
             return await execution.execute()
 
@@ -721,8 +736,10 @@ class RunExecution(Generic[Output, Deps]):
         deps: object,
         reader: EventReader | None,
         settings: ModelSettings | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._agent = agent
+        self._inbox = inbox
         self._lease = lease
         self._state = lease.state
         self._recorder = lease.recorder
@@ -807,7 +824,13 @@ class RunExecution(Generic[Output, Deps]):
             before, decisions = state.pending_resume
             origin = prepare_resume(before, decisions, self._agent.spec, self._deps)
         wait = None if self._reader is None else self._reader.wait
-        return replace(origin, elapsed_seconds=state.spent, settings=settings, wait_for_reader=wait)
+        return replace(
+            origin,
+            elapsed_seconds=state.spent,
+            settings=settings,
+            wait_for_reader=wait,
+            inbox=self._inbox,
+        )
 
     def _forward_event(self, event: Event) -> None:
         """Emit an event, except RunFinished, which waits until the result is on the disk."""

@@ -33,7 +33,7 @@ from agentcall.storage.codec import JSONObject, compute_digest
 from agentcall.storage.locks import LeaseOwner, describe_owner
 
 RecordKind: TypeAlias = Literal[
-    "begin", "resume", "turn", "start", "end", "pause", "decide", "finish", "fail"
+    "begin", "resume", "turn", "point", "start", "end", "pause", "decide", "finish", "fail"
 ]
 RunStatus: TypeAlias = Literal["open", "paused", "finished", "failed"]
 RecordBody: TypeAlias = JSONObject

@@ -127,6 +127,7 @@ class DurableRunState:
         self._checkpoints: dict[str, RunCheckpoint] = {}
         self._turns: dict[str, ModelTurn] = {}
         self._calls: dict[str, RecordedCall] = {}
+        self.open_checkpoints: set[str] = set()  # the runs whose next turn is not recorded
         for record in records:
             self.apply(record)
 
@@ -142,6 +143,8 @@ class DurableRunState:
                 self._apply_resume(body)
             case "turn":
                 self._apply_turn(body)
+            case "point":
+                self._apply_point(body["run"], body["point"])
             case "start":
                 self._calls[body["key"]] = RecordedCall(tool_call_from_json(body["call"]), None)
             case "end":
@@ -234,15 +237,21 @@ class DurableRunState:
 
     def _apply_turn(self, body: RecordBody) -> None:
         run_id, _, _ = body["key"].rpartition(":")
-        point = checkpoint_from_json(body["point"], self.get_messages(run_id))
+        self._apply_point(run_id, body["point"])
+        self.open_checkpoints.discard(run_id)
+        self._turns[body["key"]] = turn_from_json(body["turn"])
+
+    def _apply_point(self, run_id: str, wire: RecordBody) -> None:
+        point = checkpoint_from_json(wire, self.get_messages(run_id))
         self._messages[run_id] = point.messages
         self._checkpoints[run_id] = point
         self._turns = {key: turn for key, turn in self._turns.items() if _get_run_id(key) != run_id}
-        self._turns[body["key"]] = turn_from_json(body["turn"])
+        self.open_checkpoints.add(run_id)
 
     def _apply_end(self, body: RecordBody) -> None:
         call = self._calls[body["key"]].call
-        self._calls[body["key"]] = RecordedCall(call, tool_result_from_json(body["result"]))
+        result, sent = tool_result_from_json(body["result"]), tuple(body.get("sent", ()))
+        self._calls[body["key"]] = RecordedCall(call, result, sent)
         if "note" in body:
             self.notes.append(body["note"])
 
@@ -268,6 +277,7 @@ class DurableRunState:
         # a run that waited continues from the decision, not from the turn before it
         for run_id in {self.run_id, *(run_id for run_id, _ in decision_ids)}:
             self._checkpoints.pop(run_id, None)
+            self.open_checkpoints.discard(run_id)
             self._turns = {
                 key: turn for key, turn in self._turns.items() if _get_run_id(key) != run_id
             }

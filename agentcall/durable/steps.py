@@ -42,12 +42,19 @@ class StepRecorder:
 
     def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
         """Return the checkpoint of the last recorded turn, unless that turn has been used."""
-        is_unused = any(key.rpartition(":")[0] == run_id for key in self._turns)
+        is_unused = run_id in self.state.open_checkpoints or any(
+            key.rpartition(":")[0] == run_id for key in self._turns
+        )
         return self.state.get_checkpoint(run_id) if is_unused else None
 
     def find_recorded_call(self, key: str) -> RecordedCall | None:
         """Return a recorded call, unless a person wants it executed again."""
         return self.state.get_call(key)
+
+    async def save_checkpoint(self, run_id: str, checkpoint: RunCheckpoint) -> None:
+        """Record the state before a turn, and wait until it is on the disk."""
+        point = checkpoint_to_json(checkpoint, self.state.get_messages(run_id))
+        await self.append("point", {"run": run_id, "point": point})
 
     async def call_model(
         self,
@@ -73,12 +80,16 @@ class StepRecorder:
         """Return the recorded result; otherwise execute and record the call, if that is allowed."""
         recorded = self.state.get_call(step.key)
         if recorded is not None and recorded.result is not None:
+            step.context.close(recorded.sent)
             return recorded.result
         if recorded is not None and not step.tool.options.idempotent:
             return await self.record_unknown_outcome(step.key, create_unknown_result(recorded.call))
         await self.append("start", {"key": step.key, "call": tool_call_to_json(step.call)})
         result = await call()
-        await self.append("end", {"key": step.key, "result": to_json(result)})
+        body: dict[str, JSON] = {"key": step.key, "result": to_json(result)}
+        if step.context.sent:
+            body["sent"] = list(step.context.sent)
+        await self.append("end", body)
         return result
 
     async def record_unknown_outcome(self, key: str, result: ToolResult) -> ToolResult:

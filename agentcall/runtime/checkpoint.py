@@ -25,10 +25,14 @@ INTERRUPTED = "it was started before and interrupted; its outcome is unknown"
 
 
 class RecordedCall(NamedTuple):
-    """A call that an earlier process started; `result` is None if the process ended before it."""
+    """A call that an earlier process started; `result` is None if the process ended before it.
+
+    sent: the messages that it sent to the model.
+    """
 
     call: ToolCall
     result: ToolResult | None
+    sent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,10 @@ class StepExecutor(Protocol):
         """Return the call that an earlier process started, unless it is to be executed again."""
         ...
 
+    async def save_checkpoint(self, run_id: str, checkpoint: RunCheckpoint) -> None:
+        """Save the state before a turn that contains messages which a process may not get again."""
+        ...
+
     async def call_model(
         self,
         key: str,
@@ -98,6 +106,9 @@ class InProcessExecutor:
     def find_recorded_call(self, key: str) -> RecordedCall | None:
         """Return None: there is no earlier process."""
         return None
+
+    async def save_checkpoint(self, run_id: str, checkpoint: RunCheckpoint) -> None:
+        """Do nothing."""
 
     async def call_model(
         self,

@@ -130,6 +130,7 @@ class _ResumeInputBuilder:
             children=dict(self._iter_children(result, spec, path)),
             settings=result.settings,
             cuts=result.cuts,
+            undelivered=result.undelivered,
         )
 
     def _iter_decisions(

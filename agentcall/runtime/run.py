@@ -43,6 +43,7 @@ from agentcall.events import (
     AnswerDiscarded,
     Emit,
     HandedOver,
+    MessageReceived,
     RunBlocked,
     RunFinished,
     RunStarted,
@@ -88,6 +89,7 @@ from agentcall.tools.importable import is_importing
 
 if TYPE_CHECKING:  # few agents have hooks
     from agentcall.runtime.hooks import HookSet
+    from agentcall.runtime.inbox import Inbox
 
 _log = logging.getLogger("agentcall.models")
 
@@ -177,6 +179,10 @@ class AgentRun:
 
     async def _execute(self) -> RunResult[Any]:
         state = self._state
+        if state.inbox is not None:
+            state.inbox.open()
+        if state.input.undelivered:
+            state.put_messages(state.input.undelivered)
         state.emit_event(RunStarted(state.run_id))
         for event in state.trim_events:
             state.emit_event(event)
@@ -196,10 +202,14 @@ class AgentRun:
             if error is state.fatal_error:
                 why = f"{state.fatal_source} raised {type(error).__name__}"
                 attach_result(error, self._finish(state.build_partial_result("error", why)))
+            elif state.inbox is not None:
+                state.inbox.close()
             raise
         return self._finish(result)
 
     def _finish(self, result: RunResult[Any]) -> RunResult[Any]:
+        if self._state.inbox is not None:
+            result = replace(result, undelivered=self._state.inbox.close())
         self.final_result = result
         if self._enclosing_call is not None and is_tainted(result.messages):
             self._enclosing_call.has_read_untrusted = True
@@ -249,6 +259,8 @@ class AgentRun:
             while True:
                 if result is not None and state.spec.hooks is not None:
                     result = await self._check_output(result, state.spec.hooks)
+                if result is not None and state.inbox is not None:
+                    result = None if await self._may_continue(result) else result
                 if result is not None:
                     return result
                 exceeded = None if state.is_in_program else state.budget.find_exceeded_limit()
@@ -258,7 +270,43 @@ class AgentRun:
                 may_close = used and state.spec.registry and not state.is_in_program
                 if may_close and state.budget.requests_left == 1:
                     state.close_tools("max_requests")
+                if state.inbox is not None:
+                    await self._deliver_messages(state.inbox)
                 result = await self._process_turn(await self._request_turn())
+
+    # Messages that are sent to the run.
+
+    async def _may_continue(self, result: RunResult[Any]) -> bool:  # Any: known to the agent
+        """Whether a run that has an answer continues, as a message waits for the model."""
+        state = self._state
+        if state.wait_for_reader is not None:  # who reads the answer may have something to say
+            await state.wait_for_reader()
+        last = state.transcript[len(state.transcript) - 1]
+        if result.stop_reason != "final" or not isinstance(last, Assistant) or last.calls:
+            return False
+        if state.inbox is None or state.budget.find_exceeded_limit() is not None:
+            return False
+        return not state.inbox.close_if_empty()
+
+    async def _deliver_messages(self, inbox: Inbox) -> None:
+        """Append the messages that wait; they are recorded, as nobody sends them again."""
+        state = self._state
+        if state.wait_for_reader is not None:
+            await state.wait_for_reader()
+        messages = inbox.take()
+        hooks, enclosing = state.spec.hooks, self._enclosing_call
+        for message in messages:
+            if hooks is not None and hooks.checks_input:
+                with state.call_user_code() as context:
+                    message = await hooks.check_input(context, message)
+            if enclosing is not None and enclosing.tainted and not state.depth:
+                message = replace(message, tainted=True)
+            state.transcript.append(message)
+            state.emit_event(MessageReceived(message.text))
+        if messages:
+            state.invalid_answers = 0
+            checkpoint = replace(state.create_checkpoint(), turns=state.turns + 1)
+            await state.steps.save_checkpoint(state.run_id, checkpoint)
 
     # The user's checks and hooks.
 

@@ -287,6 +287,10 @@ class _SavingStepExecutor:
         """Return what the steps below know of a call."""
         return self._steps.find_recorded_call(key)
 
+    async def save_checkpoint(self, run_id: str, checkpoint: RunCheckpoint) -> None:
+        """Save it in the steps below; the session is saved before the request."""
+        await self._steps.save_checkpoint(run_id, checkpoint)
+
     async def call_model(
         self,
         key: str,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -70,6 +70,7 @@ from agentcall.tools.tool import RunContext, Tool, is_offered
 
 if TYPE_CHECKING:  # few runs compact anything
     from agentcall.runtime.compaction import CompactionPlan, CompactionStrategy, RunningModel
+    from agentcall.runtime.inbox import Inbox
 
 _log = logging.getLogger("agentcall.tools")
 
@@ -93,6 +94,8 @@ class RunInput:
     elapsed_seconds: the time that an interrupted run had taken in earlier processes.
     settings: the model settings of the run, which replace those of its agents.
     cuts: the messages that the model does not get any more, of a run that is resumed.
+    inbox: takes messages for the run while it is under way.
+    undelivered: messages that the run took before it waited for approval.
     compact: the session's rule for a conversation that is longer than the window.
     save_compaction: stores a plan of it for the next runs of the session.
     """
@@ -114,6 +117,8 @@ class RunInput:
     elapsed_seconds: float = 0.0
     settings: ModelSettings | None = None
     cuts: tuple[ContextCut, ...] = ()
+    inbox: Inbox | None = None
+    undelivered: tuple[User, ...] = ()
     compact: CompactionStrategy | None = None
     save_compaction: Callable[[CompactionPlan], Awaitable[None]] | None = None
 
@@ -265,6 +270,7 @@ class RunState:
             self.transcript = Transcript(self.view.show(messages))
         self.is_tainted = is_tainted(messages)
         self.turns = run_input.turns
+        self.inbox = run_input.inbox
         self.invalid_answers = 0  # in a row
         self.holds_answer = False  # whether the next answer has to be an output
         self.prompt_meter = PromptMeter()
@@ -617,6 +623,15 @@ class RunState:
         self.prompt_meter.counted = len(self.transcript)
         if self.view.has_shortened_results:
             self._offer_readers()
+
+    def put_messages(self, messages: Iterable[User]) -> None:
+        """Let the run take messages before its next request."""
+        for message in messages:
+            if self.inbox is None:
+                from agentcall.runtime.inbox import Inbox  # late, as few runs take messages
+
+                self.inbox = Inbox()
+            self.inbox.send(message)
 
     def replace_message(self, index: int, message: Message) -> None:
         """Replace a message that has not been sent."""

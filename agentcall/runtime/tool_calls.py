@@ -34,7 +34,7 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
 )
-from agentcall.messages import Assistant, Message, ToolCall, ToolResult
+from agentcall.messages import Assistant, Message, ToolCall, ToolResult, User
 from agentcall.policy import (
     Ask,
     Deny,
@@ -419,6 +419,7 @@ class TurnPlanner:
             idempotency_key=f"{state.run_id}:{state.turns}:{index}",
             tainted=state.is_tainted,
             progress_sink=state.progress,
+            takes_messages=True,
         )
 
     def _ask(self, call: ToolCall, reason: str, fingerprint: str) -> PlannedCall:
@@ -475,15 +476,16 @@ async def execute_plan(planned: Sequence[PlannedCall], state: RunState) -> list[
         planned = [
             item._replace(decision="ask") if item.call.id in paused else item for item in planned
         ]
-    for item in planned:
-        if item.decision == "duplicate":
-            results[item.call.id] = _copy_result(item.call, results.get(item.duplicate_of))
+    _copy_results(planned, results)
     _record_turn(planned, state)
     for item in planned:
         if item.call.id in results:
             result = results[item.call.id]
             state.append_result(result)
             state.is_tainted = state.is_tainted or result.untrusted
+    state.put_messages(
+        User(text, tainted=state.is_tainted) for item in planned for text in item.context.sent
+    )
     return [item for item in planned if item.decision == "ask"]
 
 
@@ -511,6 +513,13 @@ async def _execute_in_order(
         kept.append(item)
         waiting.append(item)
     return kept, paused | await execute_calls(waiting, state)
+
+
+def _copy_results(planned: Sequence[PlannedCall], results: dict[str, ToolResult]) -> None:
+    """Give the calls that are equal to another one of the turn its result."""
+    for item in planned:
+        if item.decision == "duplicate":
+            results[item.call.id] = _copy_result(item.call, results.get(item.duplicate_of))
 
 
 def _copy_result(call: ToolCall, result: ToolResult | None) -> ToolResult:

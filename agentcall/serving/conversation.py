@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
-from agentcall.agent import Agent, Prompt
+from agentcall.agent import Agent
 from agentcall.approvals import Decision
 from agentcall.errors import UsageError
 from agentcall.events import Event
-from agentcall.messages import Content, ToolCall, Usage, User
+from agentcall.messages import Content, Prompt, ToolCall, Usage, User
 from agentcall.result import RunResult
 from agentcall.sessions import (
     ChatSession,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
 from hashlib import sha256
+from threading import Lock
 from types import MethodType, NoneType
 from typing import Any, Generic, Literal, Protocol, TypeAlias, cast, get_args, overload
 
@@ -32,13 +33,25 @@ class ProgressSink(Protocol):
         ...
 
 
+class _CallState:
+    """What changes while a call runs, and what it has sent."""
+
+    is_cancelled = False
+    is_closed = False
+    sent: tuple[str, ...] = ()
+
+
+_send_lock = Lock()
+
+
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on its instances
 class RunContext(Generic[Deps]):
     """The run in which a tool is called; never part of the tool's schema.
 
     `retry` is the number of consecutive failures of this tool. `idempotency_key` is
     `run:turn:index`, the same when the call is executed again after a crash. `tainted` means that
-    the conversation contained untrusted content when the model made the call.
+    the conversation contained untrusted content when the model made the call. `takes_messages` is
+    None in an isolated tool.
     """
 
     deps: Deps
@@ -50,17 +63,47 @@ class RunContext(Generic[Deps]):
     run_id: str = ""
     idempotency_key: str = ""
     tainted: bool = False
-    _cancel_marks: list[None] = field(default_factory=list[None], repr=False, compare=False)
+    _call: _CallState = field(default_factory=_CallState, repr=False, compare=False)
     progress_sink: ProgressSink | None = field(default=None, repr=False, compare=False)
+    takes_messages: bool | None = field(default=False, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
         """Whether the call was given up: a thread can only stop itself."""
-        return bool(self._cancel_marks)
+        return self._call.is_cancelled
 
     def cancel(self) -> None:
         """Mark the call as given up."""
-        self._cancel_marks.append(None)
+        self._call.is_cancelled = True
+
+    @property
+    def sent(self) -> Sequence[str]:
+        """The messages that the call has sent."""
+        return self._call.sent
+
+    def send(self, message: str) -> bool:
+        """Send the model a message, which it reads as the user's after the results of the turn.
+
+        The run continues with it if it would end with an answer otherwise. May be called from any
+        thread. Returns False if the call is not of a run, or has ended or was given up. Raises
+        UsageError for what is no text, and in an isolated tool.
+        """
+        text = cast("object", message)  # a program without a type checker passes anything
+        if not isinstance(text, str):
+            raise UsageError(f"context.send({text!r:.100}): a message to the model is a text")
+        if self.takes_messages is None:
+            raise UsageError("an isolated tool cannot send messages; return what it has to say")
+        with _send_lock:
+            is_open = self.takes_messages and not (self._call.is_closed or self.cancelled)
+            if is_open:
+                self._call.sent = (*self._call.sent, text)
+            return is_open
+
+    def close(self, sent: Sequence[str] = ()) -> None:
+        """Take no more messages; `sent` are those of a call that an earlier process executed."""
+        with _send_lock:
+            self._call.is_closed = True
+            self._call.sent = (*self._call.sent, *sent)
 
     def emit(self, value: object) -> None:
         """Report progress: those who read the run's events get `ToolProgress(call, value)`.

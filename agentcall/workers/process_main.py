@@ -179,7 +179,13 @@ def _run_call(message: WorkerMessage, progress: ProgressWriter | None) -> ToolOu
         return ToolOutput(str(error), is_error=True)
     fields = message["context"]
     usage, messages = usage_from_json(fields["usage"]), load_messages(fields["messages"])
-    values_of_context = {**fields, "usage": usage, "messages": messages, "progress_sink": progress}
+    values_of_context = {
+        **fields,
+        "usage": usage,
+        "messages": messages,
+        "progress_sink": progress,
+        "takes_messages": None,
+    }
     context = replace(RunContext(None), **values_of_context)
     call_state = EnclosingCall(context.tainted)
     enclosing_call.set(call_state)

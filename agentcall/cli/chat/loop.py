@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from agentcall.agent import Agent, Prompt
+from agentcall.agent import Agent
 from agentcall.approvals import Decision
 from agentcall.cli.approvals import format_pending_calls
 from agentcall.cli.chat.ui import ChatUI
@@ -26,7 +26,7 @@ from agentcall.cli.output import AnswerWriter, RunDisplay
 from agentcall.cli.run_loop import ApprovalLoop, LoopOutcome
 from agentcall.errors import UsageError
 from agentcall.events import Event, ModelAnswered
-from agentcall.messages import Image, Usage
+from agentcall.messages import Image, Prompt, Usage
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.resolve import get_resolved_model
 from agentcall.result import RunResult

@@ -12,11 +12,23 @@ from typing import Any, Literal, Optional, TypedDict
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from agentcall import Agent, Image, Limits, Result, RunContext, RunResult, SQLiteSession, tool
+from agentcall import (
+    Agent,
+    Hooks,
+    Image,
+    Inbox,
+    Limits,
+    Result,
+    RunContext,
+    RunResult,
+    SQLiteSession,
+    tool,
+)
 from agentcall.durable import DurableAgent, durable
 from agentcall.events import RunFinished, TextDelta
 from agentcall.messages import Message, ToolResult, Usage
 from agentcall.result import ToolCallRecord
+from agentcall.runtime.hooks import ModelStep
 from agentcall.runtime.text_stream import TextStream
 from agentcall.sessions import CompactionPlan, Summary, Window
 
@@ -151,6 +163,16 @@ assert_type(Agent("m", output_type=int).run_sync("?", output_type=City).output, 
 assert_type(Agent("m").run_sync("?", output_type=City | None, tools=[]).output, City | None)
 Agent("m").run_sync("?", limits=5)  # wrong: it is not Limits
 Agent("m").run_sync("?", limit=None)  # wrong: there is no such argument
+
+
+Agent("m").run_sync("?", inbox=Inbox(), check_input=1)  # wrong: of the agent, not of the run
+assert_type(Inbox().send("?"), bool)
+
+
+class Quiet(Hooks[Database]):
+    async def before_model(self, context: RunContext[Database], step: ModelStep) -> ModelStep:
+        assert_type(context.deps, Database)
+        return step
 
 
 async def check_a_type_of_a_run() -> None:
