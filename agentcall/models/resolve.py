@@ -84,10 +84,15 @@ def _explain_no_model(value: object) -> str:
 def describe_model(model: ModelLike | None) -> str:
     """Return the model or shorthand as text for messages, without the secrets of its URLs."""
     if isinstance(model, str):
-        return ", ".join(repr(redact_url(shorthand)) for shorthand in split_shorthands(model))
+        return ", ".join(repr(_redact_shorthand(each)) for each in split_shorthands(model))
     if isinstance(model, Sequence):
         return f"[{', '.join(map(describe_model, model))}]"
     return repr(model)
+
+
+def _redact_shorthand(shorthand: str) -> str:
+    # Only URLs have secrets; in `ollama:NAME@host:port` the name stands before the @.
+    return redact_url(shorthand) if "//" in shorthand else shorthand
 
 
 def get_resolved_model(model: Model) -> Model | None:
@@ -145,12 +150,11 @@ def _resolve_shorthand(shorthand: str, tries: int) -> Model:
         return _LazyModel(lambda: _create_embedded_model(rest or None))
     from agentcall.models.server_programs import PROGRAMS, locate_program  # few programs need it
 
-    if kind in PROGRAMS:
+    if kind in PROGRAMS and not rest.startswith("//"):
         address = locate_program(kind, rest)
         return _LazyModel(lambda: _create_http_model(address.url, address.model, tries, kind))
-    raise UnknownModel(
-        f"{redact_url(shorthand)!r} is not the name of a model; {_suggest_shorthand(shorthand)}"
-    )
+    shown = _redact_shorthand(shorthand)
+    raise UnknownModel(f"{shown!r} is not the name of a model; {_suggest_shorthand(shorthand)}")
 
 
 def _create_code_mode(rest: str) -> Model:

@@ -174,10 +174,13 @@ def test_a_wrong_shorthand_gets_the_one_that_was_meant(wrong: str, hint: str) ->
     assert hint in str(caught.value)
 
 
-def test_no_password_of_a_wrong_shorthand_is_repeated() -> None:
+@pytest.mark.parametrize("kind", ["ollma", "ollama"])
+def test_no_password_of_a_wrong_shorthand_is_repeated(kind: str) -> None:
     with pytest.raises(UnknownModel) as caught:
-        resolve_model("ollma://me:hidden@host/v1")
+        resolve_model(f"{kind}://me:hidden@host/v1")
     assert "hidden" not in str(caught.value)
+    shown = resolve.describe_model(["ollama:qwen3@gpu:11434", "http://k:hidden@host:1/v1"])
+    assert shown == "['ollama:qwen3@gpu:11434', 'http://host:1/v1']"
 
 
 @each_row("name", ["", "gpt-12", "localhost:8000", "ftp://h", "lm-deploy:x"])
