@@ -416,7 +416,7 @@ class AgentRun:
             if not await state.is_context_cut(turn.usage):
                 return turn
             if not await self._make_room():
-                if state.window is not None:
+                if state.has_full_window:
                     raise self._explain_overflow(None)
                 _log.warning(_CUT_CONVERSATION)
                 return turn

@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # few runs compact anything
 _log = logging.getLogger("agentcall.tools")
 
 _NO_USAGE = Usage()
+_FULL_SHARE = 0.9
 _SMALLEST_ROOM = SMALLEST_WINDOW - reserve_answer(SMALLEST_WINDOW, None)
 _NO_QUESTIONS: Mapping[str, Question] = {}
 
@@ -727,6 +728,11 @@ class RunState:
         return await self.prompt_meter.is_cut(
             self.transcript, self.prompt, usage, self._fetch_window
         )
+
+    @property
+    def has_full_window(self) -> bool:
+        """Whether the server reported about as many tokens as the window has."""
+        return self.window is not None and self.prompt_meter.tokens >= self.window * _FULL_SHARE
 
     def learn_window(self, refusal: str) -> None:
         """Learn the window from the refusal of a conversation that was too long."""

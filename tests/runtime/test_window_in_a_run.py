@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -25,11 +26,17 @@ from agentcall.messages import (
     System,
     ToolCall,
     ToolResult,
+    Usage,
     User,
+    fill_missing_results,
     is_tainted,
+    to_json,
 )
+from agentcall.runtime.compaction import RunningModel, compact_view
+from agentcall.runtime.context_trimming import ContextView
 from agentcall.runtime.hooks import Hooks, ModelStep
 from agentcall.runtime.prompts import SUMMARY_INSTRUCTIONS, SUMMARY_QUESTION
+from agentcall.runtime.turn import ModelTurn
 from agentcall.sessions import CompactionPlan, Summary, Window
 from agentcall.testing import (
     FakeServer,
@@ -676,3 +683,79 @@ async def test_leaving_a_stream_begins_no_summary() -> None:
         break
     await events.aclose()
     assert not model.requests
+
+
+async def test_text_of_few_tokens_is_no_error_though_it_looks_too_long() -> None:
+    def answer(request: RecordedRequest) -> Any:
+        return say("read").replace(usage={"prompt_tokens": 3_000, "completion_tokens": 9})
+
+    pages = {"/api/ps": {"models": [{"name": "m:latest", "context_length": 4096}]}}
+    with FakeServer(answer, models=("m:latest",), owned_by="library", pages=pages) as server:
+        assert (await Agent(f"{server.url}#m").run("-" * 20_000)).output == "read"
+
+
+# What is shown of a conversation, over conversations and changes of any kind.
+
+
+def make_step(random: Random, number: int) -> list[Message]:
+    made = tuple(ToolCall(f"c{number}_{i}", "f", "{}") for i in range(random.randint(1, 3)))
+    sizes = [random.choice([10, 500, 3_000]) for _ in made]
+    results = [ToolResult(call.id, "f", "x" * size) for call, size in zip(made, sizes, strict=True)]
+    return [Assistant("t", made), *results]
+
+
+async def ask_for_summary(_model: object, _request: object) -> ModelTurn:
+    return ModelTurn("a summary", "", (), (), "stop", Usage(1))
+
+
+async def test_whatever_is_cut_the_rest_is_whole_and_can_be_restored() -> None:
+    for seed in range(150):
+        await cut_at_random(Random(seed))
+
+
+async def cut_at_random(random: Random) -> None:
+    steps = iter(range(1_000))
+    whole: list[Message] = [System("s")] if random.random() < 0.3 else []
+    for _ in range(random.randint(0, 8)):
+        whole.append(User("u" * random.randint(1, 50)))
+        for _ in range(random.randint(0, 3)):
+            whole += make_step(random, next(steps))
+        whole.append(Assistant("a"))
+    question = len(whole)
+    whole.append(User("Q"))
+    view, shown = ContextView(), list(whole)
+    running = RunningModel(ask_for_summary, 2_000)
+    for _ in range(20):
+        match random.choice(["append", "append", "omit", "shorten", "window", "summary", "long"]):
+            case "append":
+                new = make_step(random, next(steps))
+                whole, shown = [*whole, *new], [*shown, *new]
+            case "long":
+                made = ToolCall(f"c{next(steps)}", "f", "{}")
+                result = ToolResult(made.id, "f", "y" * 9_000)
+                whole += [Assistant("t", (made,)), result]
+                shown += [Assistant("t", (made,)), view.offload(result, 1_000)[0]]
+            case "omit":
+                view.omit(whole, question)
+                shown = list(view.show(whole))
+            case "shorten":
+                view.shorten(shown)
+                shown = list(view.show(whole))
+            case name:
+                keep = random.randint(1, 8)
+                rule = Window(keep) if name == "window" else Summary(keep=keep - 1)
+                await compact_view(view, rule, whole, question, running)
+                shown = list(view.show(whole))
+        assert list(view.restore(shown)) == whole
+        assert User("Q") in shown
+        assert fill_missing_results(shown) == tuple(shown)
+        assert are_paired([to_json(message) for message in shown])
+        first = next(message for message in shown if not isinstance(message, System))
+        assert isinstance(first, User)
+        again = ContextView()  # as a checkpoint has it
+        again.cuts, again.lengths = view.cuts, dict(view.lengths)
+        assert again.show(whole) == view.show(whole)
+    for _ in range(60):
+        if not (view.shorten(tuple(view.show(whole))) or view.omit(whole, question)):
+            return
+    raise AssertionError("it does not end")
