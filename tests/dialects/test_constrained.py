@@ -78,6 +78,7 @@ def final(text: str) -> str:
 
 
 OFFER = PromptSpec("", (add, price, today))
+ENDED = PromptSpec("", (add, price), final=("add",), withheld=frozenset({"add"}), may_answer=False)
 TYPED = PromptSpec("", (add,), {"type": "object", "properties": {"sum": {"type": "integer"}}})
 
 
@@ -124,6 +125,8 @@ def rendered(messages: Sequence[Message]) -> list[JSONObject]:
         (OFFER, "auto", ["plan", "add", "price", "today", "chat", "answer"]),
         (TYPED, "auto", ["plan", "add", "answer"]),
         (OFFER, "none", ["answer"]),
+        (ENDED, "auto", ["plan", "price"]),
+        (ENDED, "add", ["add"]),
         (OFFER, "required", ["plan", "add", "price", "today"]),
         (PromptSpec("", (), {"type": "integer"}), "auto", ["answer"]),
         (PromptSpec("", (), {"type": "integer"}), "required", ["answer"]),
@@ -138,6 +141,20 @@ def test_a_turn_is_what_the_choice_allows(
 def test_without_tools_and_type_nothing_is_held() -> None:
     assert ConstrainedDialect().create_prelude(PromptSpec(), "auto").messages == ()
     assert ConstrainedDialect().create_prelude(PromptSpec("Be brief."), "auto").fields == {}
+
+
+def test_where_a_call_ends_the_run_no_words_speak_of_an_answer() -> None:
+    content = str(ConstrainedDialect().create_prelude(ENDED, "auto").messages[0]["content"])
+    assert "The last call is one of add" in content
+    assert '{"answer"' not in content
+    before = [
+        User("Price of tea?"),
+        Assistant("", (ToolCall("1", "price", '{"item": "tea"}'),), "answer = price('tea')"),
+    ]
+    result = ToolResult("1", "price", "4")
+    (wire,) = ConstrainedDialect().ending_by_call.render(result, before)
+    assert "Now the last call" in str(wire["content"])
+    assert "Answer the user" not in str(wire["content"])
 
 
 def test_the_name_precedes_the_arguments() -> None:

@@ -231,11 +231,17 @@ async def test_a_final_call_that_waits_for_a_person_ends_the_run_when_it_is_resu
         """Pay."""
         return amount
 
-    agent = Agent(ScriptedModel([call("pay", amount=20)]), tools=[pay], output_type=int)
+    agent = Agent(ScriptedModel([call("pay", amount=20)] * 2), tools=[pay], output_type=int)
     paused = await agent.run("Pay.")
     assert paused.stop_reason == "approval"
     result = await agent.resume(paused.to_json(), {paused.pending[0].call.id: True})
     assert (result.output, result.stop_reason) == (20, "final")
+    last = [event async for event in agent.run_stream("Pay.")][-1]
+    assert isinstance(last, RunFinished)
+    decisions = {last.result.pending[0].call.id: True}
+    last = [event async for event in agent.resume_stream(last.result, decisions)][-1]
+    assert isinstance(last, RunFinished)
+    assert last.result.output == 20
 
 
 async def test_an_agent_that_ends_with_a_call_is_a_tool_and_takes_over() -> None:
