@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from agentcall import Agent, ModelSettings, RunResult, tool
@@ -12,6 +13,7 @@ from agentcall.durable import durable
 from agentcall.errors import UsageError
 from agentcall.models import HTTPChat
 from agentcall.models.thinking import switch_thinking
+from agentcall.serving.openai_api import OpenAIEndpoint
 from agentcall.sessions import SQLiteSession
 from agentcall.testing import (
     FakeServer,
@@ -220,3 +222,15 @@ async def test_an_agent_that_is_a_tool_and_one_that_takes_over_send_it_back_too(
     await Agent(first, tools=[add], handoffs=[helper]).run("2 + 3?")
     check_thinking([m for m in inner.requests[0].messages if m.get("tool_calls")][:1])
     assert inner.requests[0].body["chat_template_kwargs"]
+
+
+async def test_runs_of_the_endpoint_send_it_back_too() -> None:
+    model = ScriptedModel([THOUGHT, ANSWER])
+    app = OpenAIEndpoint(Agent(model, tools=[add], settings=OFF))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        body = {"messages": [{"role": "user", "content": "2 + 3?"}]}
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.json()["choices"][0]["message"]["content"] == "It is 5."
+    check_thinking(model.requests[-1].messages)
+    assert model.requests[-1].body["chat_template_kwargs"]

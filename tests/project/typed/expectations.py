@@ -18,6 +18,7 @@ from agentcall import (
     Image,
     Inbox,
     Limits,
+    ModelSettings,
     Result,
     RunContext,
     RunResult,
@@ -27,10 +28,12 @@ from agentcall import (
 from agentcall.durable import DurableAgent, durable
 from agentcall.events import RunFinished, TextDelta
 from agentcall.messages import Message, ToolResult, Usage
+from agentcall.models import Model
 from agentcall.result import ToolCallRecord
 from agentcall.runtime.hooks import ModelStep
 from agentcall.runtime.text_stream import TextStream
 from agentcall.sessions import CompactionPlan, Summary, Window
+from agentcall.testing import cassette
 
 
 class City(BaseModel):
@@ -298,3 +301,11 @@ Agent("m", compact=Summary)  # wrong: a class
 Agent("m", compact="Summary")  # wrong: no rule
 SQLiteSession("a", compact=Window(20))
 SQLiteSession("a", compact=20)  # wrong: no rule
+
+
+with cassette("t.json", "ollama:qwen3:8b") as recorded:
+    assert_type(recorded, Model)
+    assert_type(Agent(recorded, output_type=City).run_sync("?").output, City)
+with cassette("t.json", mode="sometimes"):  # wrong: no such mode
+    pass
+ModelSettings(thinking="low")  # wrong: thinking is on or off
