@@ -227,7 +227,7 @@ def test_an_egress_that_names_no_parameter_is_refused(egress: object) -> None:
     with pytest.raises(UsageError, match=r"fetch has egress=.*its parameters: url, start, headers"):
         tool(egress=egress)(fetch)  # type: ignore[call-overload]
     with pytest.raises(UsageError, match=r"egress='url'.*a list of its parameters"):
-        tool(egress="url")  # type: ignore[call-overload]
+        tool(egress="url")(fetch)  # type: ignore[call-overload]
 
 
 def test_a_given_schema_has_the_mark_too() -> None:
