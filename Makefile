@@ -8,8 +8,6 @@ SOURCES := agentcall tools server_launch examples tests benchmarks pages
 # markers that `make test` leaves to other targets
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
 	and not durable and not docs and not web and not processes and not servers
-# further options of pytest; `AGAIN=--last-failed` runs only the tests that failed
-AGAIN :=
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
 .PHONY: demo test check test-processes test-lmdeploy test-embedded test-durable test-mcp test-servers test-web \
@@ -20,43 +18,43 @@ demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m "$(FAST)"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "$(FAST)"
 
 # Starts many programs: the examples, the commands in the docs, isolated tools, a supervisor.
 test-processes: $(VENV)/.test
-	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m processes
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m processes
 
 test-lmdeploy: $(VENV)/.test
-	$(BIN)/python -m pytest -q $(AGAIN) tests/lmdeploy -m lmdeploy
+	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
 
 # Kills processes; needs PostgreSQL's programs (Debian's package postgresql).
 test-durable: $(VENV)/.test
-	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m durable
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m durable
 
 test-embedded: $(VENV)/.test $(VENV)/.embedded
-	$(BIN)/python -m pytest -q $(AGAIN) tests -m embedded
+	$(BIN)/python -m pytest -q tests -m embedded
 
 test-mcp: $(VENV)/.test
-	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal tests -m mcp
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests -m mcp
 
 # Starts llama.cpp, vLLM, `transformers serve` and LiteLLM; installs them on first use, 3 GB.
 # `SERVERS=llama_cpp` runs the tests of llama.cpp alone, which needs nothing of that.
 test-servers: $(VENV)/.servers
-	$(BIN)/python -m pytest -q $(AGAIN) tests/servers -m servers $(if $(SERVERS),-k $(SERVERS))
+	$(BIN)/python -m pytest -q tests/servers -m servers $(if $(SERVERS),-k $(SERVERS))
 
 # Needs Debian's package chromium, which playwright drives.
 test-web: $(VENV)/.web
-	$(BIN)/python -m pytest -q $(AGAIN) tests/serving/web -m web
+	$(BIN)/python -m pytest -q tests/serving/web -m web
 
 test-deploy: $(VENV)/.deploy
-	$(BIN)/python -m pytest -q $(AGAIN) tests -m deploy
+	$(BIN)/python -m pytest -q tests -m deploy
 
 # Builds the site from docs/ and the docstrings in build/docs/site; a warning or dead link is an error.
 docs: $(VENV)/.docs
-	$(BIN)/python -m pytest -q $(AGAIN) tests -m docs
+	$(BIN)/python -m pytest -q tests -m docs
 
 test-agentdojo: $(VENV)/.test
-	$(BIN)/python -m pytest -q $(AGAIN) tests/agentdojo -m agentdojo
+	$(BIN)/python -m pytest -q tests/agentdojo -m agentdojo
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check $(SOURCES)
@@ -71,8 +69,8 @@ test-all: check test test-processes docs test-durable test-lmdeploy test-embedde
 
 # Fails below the floor in pyproject.toml. COVERAGE_CORE=sysmon is faster, from Python 3.12 on.
 coverage: $(VENV)/.test
-	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m "$(FAST)" --cov \
-		$(if $(AGAIN),--cov-append) --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "$(FAST)" --cov \
+		--cov-report=term:skip-covered
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead

@@ -406,6 +406,7 @@ async def test_a_resumed_run_streams_and_runs_from_sync_code() -> None:
     assert events[-1].result.output == "done"
 
 
+@pytest.mark.processes
 def test_a_run_goes_on_in_another_process_that_approves_always(tmp_path: Path) -> None:
     """Paused in one process, on disk, and resumed in another one, twice."""
     program = """

@@ -159,6 +159,7 @@ Agent().run_sync("hi")
 """
 
 
+@pytest.mark.processes
 def test_without_any_model_a_few_lines_say_what_to_do(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", NO_MODEL],
@@ -178,6 +179,7 @@ def test_without_any_model_a_few_lines_say_what_to_do(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) <= 20
 
 
+@pytest.mark.processes
 @each_row(
     ("blocked", "statement", "words"),
     [

@@ -208,6 +208,7 @@ def test_files_without_text_are_told_and_not_tried_again(
     assert "[not read: binary.txt: it is not text; " in knowledge.search_knowledge("oolong")
 
 
+@pytest.mark.processes
 def test_two_processes_at_once_make_one_index(folder: Path, tmp_path: Path) -> None:
     for number in range(100):
         (folder / f"{number}.md").write_text(f"# Number {number}\nzebra {number}\n")
@@ -406,6 +407,7 @@ def test_the_model_is_told_what_the_documents_are_about(folder: Path, tmp_path: 
     assert made.search_knowledge.options.read_only
 
 
+@pytest.mark.processes
 def test_the_command_line_makes_it_with_a_folder(folder: Path, tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("agentcall")
     done = subprocess.run(

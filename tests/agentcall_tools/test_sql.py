@@ -537,6 +537,7 @@ async def test_a_server_that_is_not_there_is_told_without_the_password() -> None
     assert "canary" not in repr(absent._database)
 
 
+@pytest.mark.processes
 def test_without_the_package_the_words_say_what_to_install() -> None:
     program = (
         "import sys, asyncio\n"

@@ -24,6 +24,7 @@ from agentcall.testing import FakeServer, forever, say
 from agentcall_server.ports import reserve_port
 from agentcall_server.server_registry import open_entry
 
+pytestmark = pytest.mark.processes
 NAME = "internlm2_5-7b-chat"
 
 

@@ -296,6 +296,7 @@ def interrupted(
     return process.returncode, stdout, stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("reply", [say("x").replace(latency=600), call("nap", seconds=600)])
 def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: Reply) -> None:
     with model_of(reply) as server:
@@ -303,6 +304,7 @@ def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: Rep
     assert done == (130, b"", b"interrupted\n")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("form", ["--json", "--events"])
 def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with(folder: Path, form: str) -> None:
     with model_of(call("add", a=3, b=5), call("nap", seconds=600)) as server:
@@ -320,6 +322,7 @@ def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with(folder: Path, form: str
     assert "outcome is unknown" in told[4]["content"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["stubborn", "blocking"])
 def test_a_second_ctrl_c_waits_for_nothing(folder: Path, name: str) -> None:
     (folder / "stubborn.py").write_text(STUBBORN)
@@ -329,6 +332,7 @@ def test_a_second_ctrl_c_waits_for_nothing(folder: Path, name: str) -> None:
     assert done == (130, b"", b"interrupted\n")
 
 
+@pytest.mark.processes
 def test_a_reader_that_has_gone_is_no_traceback(folder: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

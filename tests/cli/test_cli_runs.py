@@ -82,6 +82,7 @@ def test_a_run_is_listed_shown_and_its_answer_given_again(folder: Path) -> None:
     assert kinds == ["begin", "turn", "start", "end", "turn", "finish"]
 
 
+@pytest.mark.processes
 def test_ctrl_c_leaves_a_run_that_goes_on_from_another_folder(folder: Path) -> None:
     env = state(folder)
     with model_of(call("slow", name="a"), say("I do not know.")) as server:

@@ -193,6 +193,7 @@ print(result.output, *counts)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("limit", range(20_000, 60_000, 8_000))
 def test_on_a_full_disk_no_tool_starts_whose_start_is_not_recorded(
     tmp_path: Path, limit: int

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+import pytest
 from asking import heard, question
 from rows import each_row
 
@@ -59,6 +60,7 @@ WAYS = {
 }
 
 
+@pytest.mark.processes
 @each_row("way", WAYS)
 def test_no_way_to_run_leaves_a_warning(way: str) -> None:
     with FakeServer([forever(say("hi"))]) as server:

@@ -172,6 +172,7 @@ def test_ctrl_c_does_not_wait_for_a_sync_tool() -> None:
     assert (out, err, process.returncode) == ("stopped\n", "", 0)
 
 
+@pytest.mark.processes
 def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with() -> None:
     process = python("""
         import time
@@ -211,6 +212,7 @@ def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with() -> None:
     assert (out, err) == (f"cancelled {['done', undone]}\non\n", "")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("how", ["await asyncio.sleep(600)", "time.sleep(600)"])
 def test_ctrl_c_twice_ends_a_run_whose_tool_will_not_stop(how: str) -> None:
     process = python(f"""
@@ -286,6 +288,7 @@ def test_no_thread_is_left_for_each_run() -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.processes
 def test_programs_that_tests_start_can_be_interrupted_in_the_background() -> None:
     code = "import conftest, signal; print(signal.getsignal(signal.SIGINT).__name__)"
     tests = Path(__file__).parents[1]

@@ -458,6 +458,7 @@ def test_it_can_be_mounted_in_an_application() -> None:
     assert answer.json()["choices"][0]["message"]["content"] == "hi"
 
 
+@pytest.mark.processes
 def test_the_command_line_serves_an_agent(tmp_path: Path) -> None:
     with FakeServer([call("add", a=1, b=2), say("3")]) as model:
         (tmp_path / "tools.py").write_text(TOOLS)

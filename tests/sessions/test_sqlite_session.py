@@ -420,6 +420,7 @@ WRITES = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("sessions", [1, 4], ids=["one session", "a session each"])
 def test_processes_write_one_file_and_nothing_is_lost(path: Path, sessions: int) -> None:
     names = [f"s{n % sessions}" for n in range(4)]

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from agentcall.serving.http_connection import (
@@ -31,6 +31,9 @@ def standing(app: Any, patience: ConnectionLimits | None = None) -> Iterator[int
     try:
         yield listening.getsockname()[1]
     finally:
+        for connection in list(server.server_state.connections):
+            with suppress(RuntimeError):  # its loop has ended
+                connection.loop.call_soon_threadsafe(connection.transport.abort)
         server.should_exit = True
         server.force_exit = True
         thread.join(10)

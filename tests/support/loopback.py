@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
@@ -78,7 +78,9 @@ class ForwardProxy:
         self._upstream = upstream
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.add(asyncio.ensure_future(self._serve(reader, writer)))
+        serving = asyncio.ensure_future(self._serve(reader, writer))
+        serving.add_done_callback(lambda _: writer.transport.abort())  # cancelled at its start, too
+        self.connections.add(serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
@@ -91,10 +93,7 @@ class ForwardProxy:
                 up_writer.write(head)
             await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))
         finally:
-            for each in (writer, up_writer):
-                each.close()
-                with suppress(ConnectionError):
-                    await each.wait_closed()
+            up_writer.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,3 +116,4 @@ async def proxying(upstream: int) -> AsyncIterator[ForwardProxy]:
         for connection in proxy.connections:
             connection.cancel()
         await asyncio.gather(*proxy.connections, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the transports end in the next round of the loop
