@@ -1118,6 +1118,12 @@ def _check_unique_names(agent: Agent[Any, Any]) -> None:
         agents += [other for other in current.handoffs if other not in agents]
 
 
+def _check_inbox(inbox: object) -> None:
+    """Raise UsageError for anything but an inbox."""
+    if not hasattr(inbox, "close_if_empty"):
+        raise UsageError(f"inbox={inbox!r:.100} is not an Inbox: inbox = Inbox()")
+
+
 def _prepare_run(
     prompt: Prompt | None,
     messages: History,
@@ -1129,6 +1135,8 @@ def _prepare_run(
     from agentcall.runtime.state import RunInput
 
     _check_conversation(messages, session)
+    if inbox is not None:
+        _check_inbox(inbox)
     if session is None:
         conversation = prepare_messages(prompt, messages)
         return RunInput(generate_run_id(), *conversation, deps, settings=settings, inbox=inbox)

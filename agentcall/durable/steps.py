@@ -80,15 +80,15 @@ class StepRecorder:
         """Return the recorded result; otherwise execute and record the call, if that is allowed."""
         recorded = self.state.get_call(step.key)
         if recorded is not None and recorded.result is not None:
-            step.context.close(recorded.sent)
+            step.context.call_state.sent = recorded.sent
             return recorded.result
         if recorded is not None and not step.tool.options.idempotent:
             return await self.record_unknown_outcome(step.key, create_unknown_result(recorded.call))
         await self.append("start", {"key": step.key, "call": tool_call_to_json(step.call)})
         result = await call()
         body: dict[str, JSON] = {"key": step.key, "result": to_json(result)}
-        if step.context.sent:
-            body["sent"] = list(step.context.sent)
+        if step.context.call_state.sent:
+            body["sent"] = list(step.context.call_state.sent)
         await self.append("end", body)
         return result
 

@@ -150,6 +150,12 @@ class AgentSpec:
             for tool in spec.registry
         )
 
+    @property
+    def may_change_answers(self) -> bool:
+        """Whether a hook or a check of a reachable agent may change or block an answer."""
+        sets = (spec.hooks for spec in self.iter_reachable())
+        return any(hooks and (hooks.after_model or hooks.checks_output) for hooks in sets)
+
     def _find_tools(self, name: str) -> list[Tool]:
         specs = self.iter_reachable() if self.handoffs else (self,)
         return [spec.registry.by_name[name] for spec in specs if name in spec.registry.by_name]

@@ -312,7 +312,7 @@ async def execute_once(
         # Not reset(token): a coroutine that the interpreter closes at its end runs in another
         # context, where the token is invalid.
         enclosing_call.set(before)
-    context.close()
+    context.call_state.is_closed = True
     seconds = perf_counter() - started_at
     if output.exception is not None:
         _log_exception(item, output.exception, output.text)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from inspect import isawaitable
+from types import NoneType
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from agentcall.display import to_single_line
@@ -109,9 +110,9 @@ class HookSet:
     """
 
     def __init__(self, hooks: object, check_input: object, check_output: object) -> None:
-        if not isinstance(hooks, (list, tuple)):
+        if not isinstance(hooks, (list, tuple, NoneType)):
             raise UsageError(f"hooks={hooks!r:.100} is not a list of hooks")
-        items = cast("Sequence[object]", hooks)
+        items = cast("Sequence[object]", hooks or ())
         for item in items:
             _require_hooks(item)
         self.before_model, self.before_tool = (_find(items, name) for name in _METHODS[::2])
@@ -152,6 +153,8 @@ class HookSet:
         if step.messages is original.messages:
             return step
         messages = _keep_taint(step.messages, original.messages, is_tainted=context.tainted)
+        if not messages:
+            raise UsageError("before_model returned no messages; a request needs one")
         return replace(step, messages=messages)
 
     async def change_turn(self, context: RunContext[Any], turn: ModelTurn) -> ModelTurn:
@@ -159,6 +162,7 @@ class HookSet:
         original = turn
         for method in self.after_model:
             turn = _require(await _call(method, context, turn), turn, ModelTurn, method)
+            _require_text(turn.text, "text of a turn", method)
         return turn._replace(usage=original.usage, finish=original.finish)
 
     async def change_call(self, context: RunContext[Any], call: ToolCall) -> ToolCall:
@@ -166,6 +170,8 @@ class HookSet:
         call_id = call.id
         for method in self.before_tool:
             call = _require(await _call(method, context, call), call, ToolCall, method)
+            _require_text(call.name, "name of a call", method)
+            _require_text(call.arguments, "JSON of a call's arguments", method)
         return call if call.id == call_id else replace(call, id=call_id)
 
     async def change_result(
@@ -177,6 +183,7 @@ class HookSet:
             result = _require(
                 await _call(method, context, call, result), result, ToolResult, method
             )
+            _require_text(result.text, "text of a result", method)
         if result is original:
             return result
         return replace(
@@ -235,6 +242,8 @@ def _find(items: Iterable[object], name: str) -> list[Callable[..., object]]:
 
 def _list_checks(field: str, value: object) -> list[tuple[Callable[..., object], int]]:
     """Return functions and the numbers of their arguments. Raises UsageError."""
+    if value is None:
+        return []
     items = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else [value]
     checks: list[tuple[Callable[..., object], int]] = []
     for item in items:
@@ -268,6 +277,13 @@ def _require(value: object, before: T, kind: type[T], method: Callable[..., obje
         name = getattr(method, "__qualname__", repr(method))
         raise UsageError(f"{name} returned {value!r:.100}; return a {kind.__name__}, or None")
     return value
+
+
+def _require_text(value: object, what: str, method: Callable[..., object]) -> None:
+    """Raise UsageError for a part of what a hook returned that is no text."""
+    if not isinstance(value, str):
+        name = getattr(method, "__qualname__", repr(method))
+        raise UsageError(f"{name} returned {value!r:.100}: the {what} has to be a text")
 
 
 def _explain_check(

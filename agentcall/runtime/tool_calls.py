@@ -483,9 +483,9 @@ async def execute_plan(planned: Sequence[PlannedCall], state: RunState) -> list[
             result = results[item.call.id]
             state.append_result(result)
             state.is_tainted = state.is_tainted or result.untrusted
-    state.put_messages(
-        User(text, tainted=state.is_tainted) for item in planned for text in item.context.sent
-    )
+            sent = item.context.call_state.sent
+            if sent:
+                state.put_messages([User(text, tainted=state.is_tainted) for text in sent])
     return [item for item in planned if item.decision == "ask"]
 
 

@@ -33,8 +33,8 @@ class ProgressSink(Protocol):
         ...
 
 
-class _CallState:
-    """What changes while a call runs, and what it has sent."""
+class CallState:
+    """What changes while a call runs: whether it was given up, has ended, and what it has sent."""
 
     is_cancelled = False
     is_closed = False
@@ -63,23 +63,18 @@ class RunContext(Generic[Deps]):
     run_id: str = ""
     idempotency_key: str = ""
     tainted: bool = False
-    _call: _CallState = field(default_factory=_CallState, repr=False, compare=False)
+    call_state: CallState = field(default_factory=CallState, repr=False, compare=False)
     progress_sink: ProgressSink | None = field(default=None, repr=False, compare=False)
     takes_messages: bool | None = field(default=False, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
         """Whether the call was given up: a thread can only stop itself."""
-        return self._call.is_cancelled
+        return self.call_state.is_cancelled
 
     def cancel(self) -> None:
         """Mark the call as given up."""
-        self._call.is_cancelled = True
-
-    @property
-    def sent(self) -> Sequence[str]:
-        """The messages that the call has sent."""
-        return self._call.sent
+        self.call_state.is_cancelled = True
 
     def send(self, message: str) -> bool:
         """Send the model a message, which it reads as the user's after the results of the turn.
@@ -93,17 +88,13 @@ class RunContext(Generic[Deps]):
             raise UsageError(f"context.send({text!r:.100}): a message to the model is a text")
         if self.takes_messages is None:
             raise UsageError("an isolated tool cannot send messages; return what it has to say")
+        call = self.call_state
         with _send_lock:
-            is_open = self.takes_messages and not (self._call.is_closed or self.cancelled)
-            if is_open:
-                self._call.sent = (*self._call.sent, text)
-            return is_open
-
-    def close(self, sent: Sequence[str] = ()) -> None:
-        """Take no more messages; `sent` are those of a call that an earlier process executed."""
-        with _send_lock:
-            self._call.is_closed = True
-            self._call.sent = (*self._call.sent, *sent)
+            if not self.takes_messages or call.is_closed or call.is_cancelled:
+                return False
+            call.sent = (*call.sent, text)
+            # Whoever closes the call reads what it has sent afterwards.
+            return not call.is_closed
 
     def emit(self, value: object) -> None:
         """Report progress: those who read the run's events get `ToolProgress(call, value)`.

@@ -313,6 +313,16 @@ async def test_a_value_of_another_type_is_refused(where: str, value: object) -> 
         await Agent(model, tools=[add], hooks=[Wrong()]).run("?")
 
 
+async def test_a_part_that_is_no_text_is_refused() -> None:
+    class Wrong(Hooks[None]):
+        def before_tool(self, context: RunContext[None], call: ToolCall) -> ToolCall:
+            return replace(call, arguments={"a": 1})  # type: ignore[arg-type]
+
+    model = ScriptedModel([call("add", a=1, b=2), say("x")])
+    with pytest.raises(UsageError, match="the JSON of a call's arguments has to be a text"):
+        await Agent(model, tools=[add], hooks=[Wrong()]).run("?")
+
+
 async def test_a_durable_run_records_what_hooks_made(tmp_path: Path) -> None:
     order: list[str] = []
     url = f"sqlite:///{tmp_path / 'runs.db'}"

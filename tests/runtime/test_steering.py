@@ -131,6 +131,8 @@ async def test_an_inbox_is_of_one_run_at_a_time_and_takes_messages_only() -> Non
     await Agent(ScriptedModel([call("again"), say("a")]), tools=[again]).run("?", inbox=inbox)
     with pytest.raises(UsageError, match="part 0 of the prompt"):
         inbox.send(5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="is not an Inbox"):
+        await Agent(ScriptedModel([say("x")])).run("?", inbox=[])  # type: ignore[call-overload]
 
 
 async def test_a_tool_sends_a_message() -> None:

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from rows import each_row
 
-from agentcall import Agent, Limits, RunContext, tool
+from agentcall import Agent, Blocked, Limits, RunContext, tool
 from agentcall.errors import UsageError
 from agentcall.models.model import Model
 from agentcall.serving.http_security import AccessPolicy, build_access_policy
@@ -216,6 +216,30 @@ def test_what_cannot_be_answered_is_said(body: bytes, code: int, words: str) -> 
         answer = httpx.post(f"{url}/v1/chat/completions", content=body)
     assert answer.status_code == code
     assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_never_gets_what_a_check_blocks(stream: bool) -> None:
+    def no_secrets(text: str) -> str:
+        if "secret" in text:
+            raise Blocked("it is not for you")
+        return text.replace("4711", "****")
+
+    model = ScriptedModel([say("PIN 4711"), say("a secret")])
+    agent = Agent(model, check_input=no_secrets, check_output=no_secrets)
+    with serving(OpenAIEndpoint(agent)) as url:
+        body = {"messages": ASK, "stream": stream}
+        changed, blocked = (
+            httpx.post(f"{url}/v1/chat/completions", json=body).text for _ in range(2)
+        )
+        ask = [{"role": "user", "content": "a secret"}]
+        refused = httpx.post(f"{url}/v1/chat/completions", json={"messages": ask}).json()
+    assert "PIN ****" in changed
+    assert "4711" not in changed
+    assert "secret" not in blocked
+    assert "content_filter" in blocked
+    assert refused["choices"][0]["finish_reason"] == "content_filter"
+    assert len(model.requests) == 2
 
 
 def test_models_health_and_metrics_are_there() -> None:

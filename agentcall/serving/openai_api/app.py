@@ -160,7 +160,7 @@ class OpenAIEndpoint:
         return parse_request(body, self._name)
 
     async def _respond(self, request: Request, completion_request: CompletionRequest) -> Response:
-        streams = self._agent.output_type is str
+        streams = self._agent.output_type is str and not self._agent.spec.may_change_answers
         writer = CompletionWriter(
             uuid.uuid4().hex, self._name, steps=completion_request.include_steps, streams=streams
         )

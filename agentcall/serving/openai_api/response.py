@@ -35,8 +35,8 @@ class CompletionWriter:
     """Builds the response to one request.
 
     steps: whether to include the tool steps.
-    streams: whether text is sent as it arrives. The text of a typed output isn't, as it may be
-        repaired.
+    streams: whether text is sent as it arrives. That of a typed output isn't, as it may be
+        repaired, nor that of an agent whose hooks or checks may change or block an answer.
     """
 
     def __init__(self, completion_id: str, model: str, *, steps: bool, streams: bool) -> None:
