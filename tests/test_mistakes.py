@@ -52,7 +52,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "instructions of another type": (lambda: agent(make_model(), instructions=["be kind"]),
                                      "Agent(instructions=['be kind']): it has to be a text"),
     "an output type as text": (lambda: agent(make_model(), output_type="Weather"),
-                               "Agent(output_type='Weather'): it has to be a type"),
+                               "output_type='Weather': 'Weather' is not a type or a function"),
     "limits as a dict": (lambda: agent(make_model(), limits={"requests": 3}),
                          "it has to be a Limits, such as Limits(requests=5)"),
     "a limit as text": (lambda: Limits(seconds="5"), "Limits(seconds='5'): it has to be a number"),  # type: ignore[arg-type]

@@ -57,8 +57,9 @@ def test_a_server_ends_when_its_last_lease_does(shared: Shared) -> None:
 
 def test_the_last_holder_decides_how_long_the_server_waits(shared: Shared) -> None:
     shared.server.announce({"port": 1})
-    shared.lease(keep_alive=0.0).close()
-    kept = shared.lease(keep_alive=60.0)
+    first, kept = shared.lease(keep_alive=0.0), shared.lease(keep_alive=60.0)
+    kept.wait_until_ready()  # the server knows of both
+    first.close()
     kept.close()
     assert not shared.ended.wait(0.7)
     shared.lease(keep_alive=0.0).close()

@@ -148,7 +148,7 @@ def test_a_name_means_the_model_whose_path_ends_in_it(
 )
 async def test_a_list_that_cannot_be_read_does_not_stop_a_model_that_is_named(page: Reply) -> None:
     with FakeServer([forever(say("hi"))], pages={"/v1/models": page}) as server:
-        endpoint = HTTPEndpoint(server.url, timeout=1.0)
+        endpoint = HTTPEndpoint(server.url, timeout=3.0)
         assert (await heard(HTTPChat(endpoint, "some-7b").ask(question()))).text == "hi"
         assert server.requests[0].body["model"] == "some-7b"
         with pytest.raises((ModelError, UnknownModel)):
