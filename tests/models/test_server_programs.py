@@ -179,11 +179,13 @@ def test_the_doctor_takes_these_names_and_says_what_they_lack(tmp_path: Path) ->
 
 
 def test_what_listens_at_a_usual_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    with FakeServer() as server, socket.socket() as unused:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         ports = dict.fromkeys(PROGRAMS, unused.getsockname()[1])
-        ports["lmstudio"] = urlsplit(server.url).port
+        ports["lmstudio"] = listening.getsockname()[1]
         for kind, port in ports.items():
             monkeypatch.setitem(PROGRAMS, kind, replace(PROGRAMS[kind], port=port))
         assert find_listening_programs() == ["lmstudio"]
-        assert not server.all_requests
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.recv(1) == b""  # it was only connected to
