@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class CallInProgress:
     questions_asked: int = 0
     samples_requested: int = 0
     failure: str = ""
+    _work: list[Future[Any]] = field(default_factory=list[Future[Any]])
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -64,6 +66,17 @@ class CallInProgress:
         """Give the call up, and cancel it at the server."""
         self.failure = self.failure or failure
         self._stopped.set()
+
+    async def run_in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of work in the event loop of the run; it ends with the call."""
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        self._work.append(future)
+        return await asyncio.wrap_future(future)
+
+    def end(self) -> None:
+        """Cancel what is done for the server, which waits for nothing any more."""
+        for future in self._work:
+            future.cancel()
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of the call. Raises MCPConnectionError if it is stopped."""
@@ -90,11 +103,15 @@ class CallTracker:
         self._calls: list[CallInProgress] = []
         self._unattributed = 0
 
+    def makes_single_calls(self, client: Client) -> bool:
+        """Whether calls are made one at a time, as requests of the server do not name theirs."""
+        handshake = import_optional("mcp_types.version").HANDSHAKE_PROTOCOL_VERSIONS
+        return self.is_exclusive and client.protocol_version in handshake
+
     @asynccontextmanager
     async def track(self, call: CallInProgress, client: Client) -> AsyncGenerator[None]:
         """Surround a call; wait for the one before if the server's requests do not name theirs."""
-        handshake = import_optional("mcp_types.version").HANDSHAKE_PROTOCOL_VERSIONS
-        is_alone = self.is_exclusive and client.protocol_version in handshake
+        is_alone = self.makes_single_calls(client)
         if is_alone:
             await self._lock.acquire()
         self._calls.append(call)
@@ -105,6 +122,7 @@ class CallTracker:
         finally:
             _current_call.set(before)
             self._calls.remove(call)
+            call.end()
             if not self._calls:
                 self._unattributed = 0
             if is_alone:
@@ -117,12 +135,17 @@ class CallTracker:
             return current
         return self._calls[0] if len(self._calls) == 1 else None
 
-    def count_unattributed(self, limit: int, why: str) -> None:
-        """Count a request that cannot be attributed; beyond `limit` a call, stop all calls."""
+    def count_unattributed(self, limit: int, why: str) -> bool:
+        """Count a request that cannot be attributed; beyond `limit` a call, stop all calls.
+
+        Returns whether the limit is kept.
+        """
         self._unattributed += 1
-        if self._unattributed > limit * max(len(self._calls), 1):
+        is_kept = self._unattributed <= limit * max(len(self._calls), 1)
+        if not is_kept:
             for call in self._calls:
                 call.stop(why)
+        return is_kept
 
 
 _current_call: ContextVar[CallInProgress | None] = ContextVar("current_call", default=None)

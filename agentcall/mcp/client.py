@@ -28,7 +28,14 @@ from typing_extensions import Self, Unpack
 
 from agentcall.errors import SchemaError, ToolError, UsageError
 from agentcall.mcp.calls import CallInProgress, CallTracker
-from agentcall.mcp.connection import CALL, LIST_TOOLS, Client, MCPConnection, MCPConnectionError
+from agentcall.mcp.connection import (
+    CALL,
+    LIST_TOOLS,
+    Client,
+    ConnectionReplaced,
+    MCPConnection,
+    MCPConnectionError,
+)
 from agentcall.mcp.content import read_contents
 from agentcall.mcp.elicitation import Elicit, ElicitationHandler
 from agentcall.mcp.listing import list_items
@@ -446,22 +453,16 @@ class _RemoteTool:
         answers = [] if run is None else list(run.find_answers(context.tool_call_id))
         call = CallInProgress(self.name, context, run, asyncio.get_running_loop(), answers)
 
-        async def carry_out(client: Client) -> Any:
-            async with self.tracker.track(call, client):
-                try:
-                    work = client.call_tool(
-                        self.name, arguments, progress_callback=call.report_progress
-                    )
-                    return await call.wait_for(work)
-                except (asyncio.CancelledError, MCPConnectionError):
-                    if call.has_asked:
-                        self.connection.close_soon()
-                    raise
+        def carry_out(client: Client) -> Awaitable[Any]:
+            return self._carry_out(call, arguments, client)
 
         # The tool's own deadline comes first in a run, hence the grace period.
         timeout = None if self.timeout is None else self.timeout + _GRACE_SECONDS
         try:
-            result = await asyncio.wrap_future(self.connection.submit(carry_out, CALL, timeout))
+            try:
+                result = await asyncio.wrap_future(self.connection.submit(carry_out, CALL, timeout))
+            except ConnectionReplaced:
+                result = await asyncio.wrap_future(self.connection.submit(carry_out, CALL, timeout))
         except MCPConnectionError as error:
             if call.question is not None and not call.failure:
                 raise CallPaused(call.question) from error
@@ -474,3 +475,19 @@ class _RemoteTool:
         output = parts[0] if len(parts) == 1 else parts
         structured: object = result.structured_content
         return output if structured is None else Result(output, data=structured)
+
+    async def _carry_out(
+        self, call: CallInProgress, arguments: dict[str, JSON], client: Client
+    ) -> Any:  # Any: a type of the mcp package
+        async with self.tracker.track(call, client):
+            if not self.connection.is_current(client):
+                raise ConnectionReplaced("the server was started again meanwhile; try again")
+            try:
+                work = client.call_tool(
+                    self.name, arguments, progress_callback=call.report_progress
+                )
+                return await call.wait_for(work)
+            except (asyncio.CancelledError, MCPConnectionError):
+                if call.has_asked and self.tracker.makes_single_calls(client):
+                    self.connection.close_soon()
+                raise

@@ -37,6 +37,10 @@ class MCPConnectionError(ToolError):
     """The server cannot be started or reached, or does not answer; includes its last output."""
 
 
+class ConnectionReplaced(MCPConnectionError):
+    """The connection was closed while a call waited for its turn: nothing was sent."""
+
+
 class MCPConnection:
     """A connection to one server, which runs operations on an open client.
 
@@ -143,9 +147,16 @@ class MCPConnection:
             return MCPConnectionError(f"{server} refused {method}: {message}{_hint(error)}")
         return MCPConnectionError(f"the answer of {server} to {method} cannot be read: {message}")
 
+    def is_current(self, client: Client) -> bool:
+        """Whether the next request goes to this client."""
+        return self._session is not None and self._session.has_client(client)
+
     def close_soon(self) -> None:
-        """Close the connection in a background task."""
-        task = asyncio.ensure_future(self._close())
+        """Close the connection in a background task; the next request opens another one."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        task = asyncio.ensure_future(session.close())
         self._close_tasks.add(task)
         task.add_done_callback(self._close_tasks.discard)
 
@@ -171,6 +182,10 @@ class _MCPSession:
     @property
     def has_ended(self) -> bool:
         return self._task.done()
+
+    def has_client(self, client: Client) -> bool:
+        """Whether this is the open client."""
+        return self._ready.done() and not self._ready.exception() and self._ready.result() is client
 
     async def client(self) -> Client:
         """Wait for the open client. Raise MCPConnectionError if it cannot be opened."""

@@ -83,7 +83,8 @@ class ElicitationHandler:
             "which was given up"
         )
         if call is None:
-            self._tracker.count_unattributed(MAX_QUESTIONS, excess)
+            if not self._tracker.count_unattributed(MAX_QUESTIONS, excess):
+                return _make_error(excess)
         else:
             call.questions_asked += 1
             if call.questions_asked > MAX_QUESTIONS:
@@ -131,8 +132,7 @@ class ElicitationHandler:
             return await value if inspect.isawaitable(value) else value
 
         try:
-            loop = asyncio.get_running_loop() if call is None else call.loop
-            value = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(), loop))
+            value = await ask() if call is None else await call.run_in_loop(ask())
             if value is None or value is False:
                 return _make_result("decline")
             values = cast("Mapping[str, JSON]", {} if value is True else value)

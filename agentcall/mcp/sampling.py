@@ -94,8 +94,7 @@ class SamplingHandler:
             return _make_error(excess)
         try:
             request = self._read_request(params, call)
-            task = asyncio.run_coroutine_threadsafe(self._answer(request, call), call.loop)
-            text, stop_reason = await asyncio.wrap_future(task)
+            text, stop_reason = await call.run_in_loop(self._answer(request, call))
         except AgentCallError as error:
             _log.warning("a request of %s to a model failed: %s", self._server, error)
             # Not the message: it may name our server, or quote its answer.

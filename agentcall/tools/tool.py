@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
-from hashlib import sha256
 from threading import Lock
 from types import MethodType, NoneType
 from typing import Any, Generic, Literal, Protocol, TypeAlias, cast, get_args, overload
@@ -295,6 +294,8 @@ class Tool(Generic[P, R]):
         """
         if not isinstance(self.schema, ExternalSchema):
             return ""
+        from hashlib import sha256  # late, as few tools have a definition from outside
+
         return sha256(encode_json(self.definition)).hexdigest()[:32]
 
     @property

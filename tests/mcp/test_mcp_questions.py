@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import mcp_library
 import pytest
 
-from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult
+from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult, SQLiteSession
 from agentcall.cli.approvals import ask_for_decision, format_pending_calls
 from agentcall.cli.load import build_agent
 from agentcall.cli.options import AgentOptions
@@ -286,3 +287,39 @@ def test_the_tools_of_a_server_on_the_command_line_may_ask_and_change(tmp_path: 
     model = ScriptedModel([call("greet", greeting="Hi"), say("done")])
     result = replace(agent, model=model).run_sync("Greet")
     assert [pending.question is not None for pending in result.pending] == [True]
+
+
+async def test_what_is_done_for_a_server_ends_with_the_call() -> None:
+    ended: list[str] = []
+
+    async def answer(request: SamplingRequest) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(request.tool)
+        return "late"
+
+    # The server, which may ask on, is started again: that takes longer than a call may.
+    adding = [call("add", a=n, b=1) for n in range(6)]
+    model = ScriptedModel([call("think", about="boats"), *adding, say("ok")])
+    async with MCPTools(LIBRARY, read_only=True, sampling=answer, timeout=2) as tools:
+        first, *_, last = told(await Agent(model, tools=[tools]).run("?"))
+        for _ in range(100):
+            if ended:
+                break
+            await asyncio.sleep(0.05)
+    assert "did not end within 2 seconds" in first
+    assert last == "6"
+    assert ended == ["think"]
+
+
+def test_a_session_keeps_a_question(asking: MCPTools, tmp_path: Path) -> None:
+    with asking:
+        model = ScriptedModel([call("greet", greeting="Hi"), say("greeted"), say("next")])
+        agent = Agent(model, tools=[asking])
+        session = SQLiteSession("s1", path=tmp_path / "sessions.db")
+        result = agent.run_sync("Greet", session=session)
+        (pending,) = result.pending
+        answer = {pending.call.id: Edited({"name": "Ann"})}
+        assert told(agent.resume_sync(result.to_json(), answer, session=session)) == ["Hi Ann"]
+        assert agent.run_sync("And now?", session=session).output == "next"

@@ -109,9 +109,11 @@ def test_a_model_finds_and_reads_resources(library: MCPTools) -> None:
 
 def test_resource_tools_are_offered_only_where_asked_for_and_under_the_prefix() -> None:
     with MCPTools(f"{LIBRARY} stdio", prefix="lib_") as tools:
-        assert [tool.name for tool in tools] == ["lib_add"]
+        names = [tool.name for tool in tools]
+        assert names[0] == "lib_add"
+        assert not [name for name in names if "resource" in name]
     with MCPTools(f"{LIBRARY} stdio", prefix="lib_", resources=True) as tools:
-        assert [tool.name for tool in tools][1:] == ["lib_list_resources", "lib_read_resource"]
+        assert [tool.name for tool in tools][-2:] == ["lib_list_resources", "lib_read_resource"]
     with pytest.raises(UsageError, match="resources="):
         MCPTools(LIBRARY, resources="yes")  # type: ignore[arg-type]
 
