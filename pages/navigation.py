@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "approval.md",
         "durable.md",
         "batch.md",
+        "evals.md",
         "knowledge.md",
         "tool_search.md",
         "skills.md",

@@ -28,6 +28,7 @@ _COMMANDS = {
         "agentcall.cli.batch:app",
         "Run many tasks from a file; write a line of JSON for each.",
     ),
+    "eval": ("agentcall.cli.evaluate:app", "Run cases with checks, and print what passed."),
     "worker": (
         "agentcall.cli.worker:app",
         "Run the runs that were queued for an agent's workers.",

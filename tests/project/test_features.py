@@ -29,6 +29,7 @@ from agentcall import (
 )
 from agentcall.durable import durable
 from agentcall.errors import ServerFailed
+from agentcall.evals import Case, answer_contains, called, evaluate_sync
 from agentcall.events import (
     ContextCompacted,
     LoopDetected,
@@ -587,6 +588,12 @@ def test_mcp(tmp_path: Path) -> None:
     with MCPTools(f"{sys.executable} {file}") as tools:
         result = scripted(call("add", a=2, b=3), say("5"), tools=tools).run_sync("go")
     assert result.tool_calls[0].text == "5"
+
+
+def test_evals() -> None:
+    cases = [Case("2+3?", [called("add", a=2), answer_contains("5")])]
+    agent = scripted(call("add", a=2, b=3), say("It is 5."), tools=[add])
+    assert evaluate_sync(agent, cases, repeat=1).passed.share == 1
 
 
 @pytest.mark.processes
