@@ -122,7 +122,8 @@ def _print_report(report: Report, *, quiet: bool) -> None:
         (name, f"{sum(t.passed for t in trials)}/{len(trials)}")
         for name, trials in report.cases.items()
     ]
-    width = max(len(name) for name, _ in rows)
+    labels = [*(name for name, _ in rows), *(f"[{tag}]" for tag in report.tags), "passed"]
+    width = max(map(len, labels))
     typer.echo(f"\n{report.label}")
     for name, share in () if quiet else rows:
         typer.echo(f"  {name:<{width}}  {share}")

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import orjson
 
-from agentcall.agent import History, Prompt
+from agentcall.agent import History
 from agentcall.errors import UsageError
 from agentcall.evals.checks import (
     Check,
@@ -32,6 +32,7 @@ from agentcall.evals.checks import (
     max_requests,
     not_called,
 )
+from agentcall.messages import Prompt
 from agentcall.models.resolve import ModelLike
 
 
@@ -131,32 +132,32 @@ def _read_check(where: str, item: object, judge: ModelLike | None) -> Iterable[C
     if not isinstance(item, Mapping):
         raise UsageError(f"{where}: the check {item!r:.80} is not such as `contains: text`")
     for name, value in cast("Mapping[str, Any]", item).items():
-        match name:
-            case "called" if isinstance(value, str):
-                yield called(value)
-            case "called" if isinstance(value, Mapping):
-                tools = cast("Mapping[str, Mapping[str, object] | None]", value)
-                yield from (called(tool, **(arguments or {})) for tool, arguments in tools.items())
-            case "not_called":
-                yield not_called(*map(str, _as_list(value)))
-            case "order":
-                yield call_order(*map(str, _as_list(value)))
-            case "max_requests" if isinstance(value, int):
-                yield max_requests(value)
-            case "equals":
-                yield answer_equals(value)
-            case "contains":
-                yield answer_contains(*map(str, _as_list(value)))
-            case "matches" if isinstance(value, str):
-                yield answer_matches(value)
-            case "judge" if isinstance(value, str):
-                yield judged(value, judge)
-            case _:
-                raise UsageError(
-                    f"{where}: the check `{name}: {value!r:.80}` is not known; {_KNOWN}"
-                )
+        if name == "called":
+            yield from _read_calls(where, value)
+        elif name == "judge" and isinstance(value, str):
+            yield judged(value, judge)
+        elif name in _CHECKS and isinstance(value, _CHECKS[name][0]):
+            yield _CHECKS[name][1](value)
+        else:
+            raise UsageError(f"{where}: the check `{name}: {value!r:.80}` is not known; {_KNOWN}")
 
 
+def _read_calls(where: str, value: object) -> Iterable[Check]:
+    tools = {value: None} if isinstance(value, str) else value
+    if not isinstance(tools, Mapping):
+        raise UsageError(f"{where}: the check `called: {value!r:.80}` is not known; {_KNOWN}")
+    for tool, arguments in cast("Mapping[str, Mapping[str, object] | None]", tools).items():
+        yield called(tool, **(arguments or {}))
+
+
+_CHECKS: Mapping[str, tuple[type, Callable[[Any], Check]]] = {  # Any: of the type beside it
+    "not_called": (object, lambda value: not_called(*map(str, _as_list(value)))),
+    "order": (object, lambda value: call_order(*map(str, _as_list(value)))),
+    "max_requests": (int, max_requests),
+    "equals": (object, answer_equals),
+    "contains": (object, lambda value: answer_contains(*map(str, _as_list(value)))),
+    "matches": (str, answer_matches),
+}
 _KNOWN = (
     "use called, not_called, order, max_requests, equals, contains, matches or judge "
     "(docs/evals.md)"

@@ -216,7 +216,7 @@ def test_the_command_prints_what_passed(fake_server: Serve, tmp_path: Path) -> N
     done = agentcall(*words, "--json", "report.json", cwd=tmp_path)
     assert done.returncode == 1
     assert "hello (run 1): the answer 'Good day!' does not contain 'hi'" in done.stderr
-    for line in ("apple   1/1", "hello   0/1", "[shop]  100%", "passed  50% (9% to 91%)"):
+    for line in ("apple   1/1", "hello   0/1", "[shop]  100%", "passed  50% (10% to 90%)"):
         assert line in done.stdout
     words[5] = fake_server([call("price", item="apple"), say("0.5"), say("Hi!")]).url
     done = agentcall(*words, "--before", "report.json", cwd=tmp_path)
