@@ -196,21 +196,21 @@ class ChatClient:
         target = self._target or await self._find_target(transport)
         request = _start_answer(target.choice.dialect, request)
         attempts: list[_Attempt] = []
+        parts: list[ResponseEvent] = []
         has_answered = False
         while True:
             attempt = _Attempt(target, request)
             if not attempt.choice.accepts_images:
                 _require_no_image_in_question(attempt.choice.model, request)
             yield attempt.create_start()
-            check = self._create_check(attempt)
+            check = None if request.prompt.answer_schema is None else self._create_check(attempt)
             try:
                 if attempt.request.stream and attempt.choice.can_stream:
                     stream = self._request_stream(transport, attempt)
                     async for part in _observe_stream(stream, check):
                         has_answered = True
                         yield part
-                    _note_answer(attempt, check)
-                    return
+                    break
                 parts = await self._request_whole(transport, attempt)
                 break
             except ModelError as error:
@@ -221,7 +221,8 @@ class ChatClient:
                     raise failure from error.__cause__
                 attempts.append(attempt)
                 target = await self._recover(failure, attempts, transport)
-        _note_answer(attempt, check, parts)
+        target.knowledge.note_accepted(request.prompt)
+        parts = parts if check is None else _conclude_check(check, parts, target.knowledge)
         for part in parts:
             yield part
 
@@ -640,19 +641,16 @@ def _observe_stream(
     return stream if check is None else check.observe_stream(stream)
 
 
-def _note_answer(
-    attempt: _Attempt, check: AnswerCheck | None, parts: Sequence[ResponseEvent] = ()
-) -> None:
-    """Note what the server has accepted, and whether it has held the answer to its type."""
-    knowledge = attempt.target.knowledge
-    knowledge.note_accepted(attempt.request.prompt)
-    if check is None:
-        return
+def _conclude_check(
+    check: AnswerCheck, parts: list[ResponseEvent], knowledge: LearnedAdaptations
+) -> list[ResponseEvent]:
+    """Return the parts of an answer; remember that the server has not held it, if it has not."""
     for part in parts:
         check.observe(part)
     violation = check.find_violation()
     if violation is not None:
         knowledge.learn_ignored_format(violation)
+    return parts
 
 
 def _get_image_renderer(dialect: Dialect, *, with_images: bool) -> RenderMessage:

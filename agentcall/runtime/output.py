@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from agentcall.errors import ArgumentsError, UsageError
 from agentcall.messages import JSON
-from agentcall.runtime.planned_call import OutputCall
 from agentcall.runtime.prompts import (
     SEVERAL_OUTPUTS,
     format_invalid_output,
@@ -22,11 +21,12 @@ from agentcall.runtime.prompts import (
     format_unnamed_output,
 )
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.dialects.dialect import PromptSpec
     from agentcall.events import Emit
     from agentcall.lenient_json import ParsedJSON
     from agentcall.runtime.output_choices import OutputChoice
+    from agentcall.runtime.planned_call import OutputCall
     from agentcall.tools.tool import Tool
 
 OutputMode: TypeAlias = Literal["auto", "schema", "tool", "prompt"]
@@ -168,6 +168,10 @@ class OutputParser:
 
     def _refuse_guess(self, text: str, value: object) -> object:
         """Return the value, unless a function would be called with one of several JSON values."""
+        if not self.functions:
+            return value
+        from agentcall.runtime.planned_call import OutputCall  # late: a run imports it
+
         if not isinstance(value, OutputCall):
             return value
         found = {json.dumps(json.loads(each), sort_keys=True) for each in _find_json_values(text)}

@@ -25,14 +25,16 @@ def capture_values(planned: Sequence[PlannedCall], state: RunState) -> list[Plan
     return [
         item
         if item.decision != "run" or state.spec.output.find_choice(item.call.name) is None
-        else _capture_value(item, state.output_values)
+        else _capture_value(item, state)
         for item in planned
     ]
 
 
-def _capture_value(item: PlannedCall, values: dict[str, object]) -> PlannedCall:
-    """Return the call so that what its function returns is put into `values`, by call id."""
-    tool, call_id = item.tool, item.call.id
+def _capture_value(item: PlannedCall, state: RunState) -> PlannedCall:
+    """Return the call so that what its function returns is kept in the state."""
+    if state.output_values is None:
+        state.output_values = {}
+    tool, call_id, values = item.tool, item.call.id, state.output_values
     function: Callable[..., Any] = tool.function  # Any: the user's own types
 
     async def call_async(*args: object, **options: object) -> object:
@@ -53,8 +55,9 @@ def read_output(
     choice: OutputChoice, call: ToolCall, result: ToolResult, state: RunState
 ) -> object:
     """Return the output of a successful call of an output tool."""
-    if call.id in state.output_values:
-        return state.output_values[call.id]
+    values = state.output_values or {}
+    if call.id in values:
+        return values[call.id]
     if isinstance(choice, FunctionChoice):  # it was called by an earlier process
         return choice.load_result(result.text)
     tool = state.tools[call.name]
@@ -66,13 +69,14 @@ async def call_output_function(
     item: PlannedCall, output: OutputCall, state: RunState
 ) -> tuple[ToolResult, object]:
     """Call the function of an answer, as a step of the run; return the result and the value."""
-    step = _capture_value(item, state.output_values)
+    step = _capture_value(item, state)
     result = await state.steps.call_tool(step, lambda: execute_observed(step, None, state))
     if state.fatal_error is not None:
         raise state.fatal_error
     if result.is_error:
         state.failures[item.call.name] += 1
         return result, None
-    if item.call.id in state.output_values:
-        return result, state.output_values[item.call.id]
+    values = state.output_values or {}
+    if item.call.id in values:
+        return result, values[item.call.id]
     return result, output.load_result(result.text)

@@ -241,10 +241,11 @@ class RunState:
         self.call_ids = {call.id for m in messages if isinstance(m, Assistant) for call in m.calls}
         self.failures: Counter[str] = Counter()  # in a row, by tool
         self.loop_guard = LoopGuard()
-        self.output_values: dict[str, object] = {}  # by the id of the call that returned it
         self.paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
         self.is_restoring = False  # until the calls of the interrupted turn are planned
         self.tool_errors: list[ToolFailure] = []
+        # What output tools and functions have returned, by call id; None until one is called.
+        self.output_values: dict[str, object] | None = None
         # An exception of a tool that ends the run, as `Agent.on_tool_error` decided.
         self.fatal_error: Exception | None = None
         self.fatal_source = "a tool"
