@@ -244,8 +244,6 @@ class RunState:
         self.paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
         self.is_restoring = False  # until the calls of the interrupted turn are planned
         self.tool_errors: list[ToolFailure] = []
-        # What output tools and functions have returned, by call id; None until one is called.
-        self.output_values: dict[str, object] | None = None
         # An exception of a tool that ends the run, as `Agent.on_tool_error` decided.
         self.fatal_error: Exception | None = None
         self.fatal_source = "a tool"
@@ -275,6 +273,8 @@ class RunState:
         self.inbox = run_input.inbox
         self.invalid_answers = 0  # in a row
         self.holds_answer = False  # whether the next answer has to be an output
+        # What output tools and functions have returned, by call id; None until one is called.
+        self.output_values: dict[str, object] | None = None
         self.prompt_meter = PromptMeter()
         self.is_in_program = False  # the next turn is a step of a program: no request is made
         # What `AgentSpec.rules` are about; None while no agent of the run has any.
