@@ -366,8 +366,8 @@ def test_what_was_typed_in_is_refused_by_the_agent() -> None:
     [
         ({"memory": 10**9}, "memory= is for isolated tools; add isolated=True"),
         ({"variables": ["KEY"]}, "variables= is for isolated tools; add isolated=True"),
-        ({"isolated": True, "memory": 0}, "memory=0 is not a number of bytes above 0"),
-        ({"isolated": True, "variables": "KEY"}, "variables='KEY' is a string"),
+        ({"isolated": True, "memory": 0}, "memory=0.: it has to be a number of bytes above 0"),
+        ({"isolated": True, "variables": "KEY"}, "variables='KEY'.: it has to be a list of names"),
     ],
 )
 def test_marks_without_sense_are_refused(marks: Any, words: str) -> None:
