@@ -91,8 +91,13 @@ def describe_model(model: ModelLike | None) -> str:
 
 
 def _redact_shorthand(shorthand: str) -> str:
-    # Only URLs have secrets; in `ollama:NAME@host:port` the name stands before the @.
-    return redact_url(shorthand) if "//" in shorthand else shorthand
+    # In `ollama:NAME@host:port` the name stands before the @; elsewhere it may be a password.
+    if "@" in shorthand and "//" not in shorthand:
+        from agentcall.models.server_programs import PROGRAMS
+
+        if shorthand.partition(":")[0] in (*PROGRAMS, "lmdeploy"):
+            return shorthand
+    return redact_url(shorthand)
 
 
 def get_resolved_model(model: Model) -> Model | None:
