@@ -15,7 +15,8 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from agentcall.dialects.answer_parts import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
@@ -39,7 +40,9 @@ from agentcall.models.model import (
     ResponseEvent,
     ResponseStart,
     close_response,
+    collect_secrets,
     fetch_context_window,
+    find_context_window,
 )
 from agentcall.models.program import (
     CallOutcome,
@@ -73,9 +76,18 @@ class CodeMode:
     def __repr__(self) -> str:
         return f"CodeMode({self._model!r})"
 
+    @property
+    def secrets(self) -> Collection[str]:
+        """The secrets of the model."""
+        return collect_secrets([self._model])
+
     async def fetch_context_window(self) -> int | None:
         """Return the window of the model in tokens; None if it is not known."""
         return await fetch_context_window(self._model)
+
+    async def find_context_window(self) -> int | None:
+        """As `fetch_context_window`, for a run."""
+        return await find_context_window(self._model)
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the next step of the program that waits, or the model's answer."""
@@ -126,7 +138,9 @@ class CodeMode:
         """Yield the model's answer: words as they arrive, or the first step of its program."""
         conversation = Transcript(render_conversation(items, can_call=can_call))
         text, shown, end = "", 0, ResponseEnd(None, Usage(1))
-        answer = self._model.ask(_build_request(request, functions, conversation))
+        answer = self._model.ask(
+            _build_request(request, functions, conversation, can_call=can_call)
+        )
         try:
             async for part in answer:
                 if isinstance(part, ResponseStart):
@@ -186,11 +200,17 @@ class CodeMode:
 
 
 def _build_request(
-    request: ModelRequest, functions: FunctionSet, conversation: Transcript
+    request: ModelRequest, functions: FunctionSet, conversation: Transcript, *, can_call: bool
 ) -> ModelRequest:
     """Return the request for a program or words, without tools."""
-    prompt = PromptSpec(format_instructions(request.prompt.instructions, functions))
-    return ModelRequest(conversation, prompt, "none", request.stream, request.settings)
+    instructions = format_instructions(request.prompt.instructions, functions)
+    schema = None if can_call else request.prompt.answer_schema
+    return replace(
+        request,
+        transcript=conversation,
+        prompt=PromptSpec(instructions, (), schema),
+        tool_choice="none",
+    )
 
 
 def _to_parts(program: Program, step: ProgramStep) -> Sequence[ResponseEvent]:

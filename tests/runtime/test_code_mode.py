@@ -430,3 +430,10 @@ def test_an_answer_is_split_into_words_and_code() -> None:
         read_answer('```python\nprint(get_price("a"))', functions).code == 'print(get_price("a"))'
     )
     assert read_answer("get_price is a function that you can call.", functions).code is None
+
+
+def test_a_typed_answer_in_words_is_held_to_the_schema_without_tools() -> None:
+    model = ScriptedModel([say('{"city": "Oslo", "price": 1}')])
+    agent: Agent[Any, Any] = Agent(CodeMode(model), output_type=Place)
+    assert agent.run_sync("go").output == Place(city="Oslo", price=1)
+    assert "price" in str(model.requests[0].messages[0])
