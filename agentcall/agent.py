@@ -998,7 +998,7 @@ class Agent(Generic[Output, Deps]):
         run_input = prepare_resume(paused, decisions, agent.spec, deps)
         check_settings(settings)
         settings = merge_settings(run_input.settings, settings)
-        return agent, replace(run_input, settings=settings, inbox=inbox)
+        return agent, run_input._replace(settings=settings, inbox=inbox)
 
 
 def _iter_remote_sources(tools: object) -> Iterator[LazyToolSource]:

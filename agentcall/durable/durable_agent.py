@@ -824,8 +824,7 @@ class RunExecution(Generic[Output, Deps]):
             before, decisions = state.pending_resume
             origin = prepare_resume(before, decisions, self._agent.spec, self._deps)
         wait = None if self._reader is None else self._reader.wait
-        return replace(
-            origin,
+        return origin._replace(
             elapsed_seconds=state.spent,
             settings=settings,
             wait_for_reader=wait,

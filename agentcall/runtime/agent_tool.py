@@ -125,7 +125,7 @@ async def _run_agent(spec: AgentSpec, context: RunContext[object], task: str) ->
     try:
         run = AgentRun(
             replace(spec, steps=parent.steps),
-            replace(run_input, parent=parent, approval_rules=parent.input.approval_rules),
+            run_input._replace(parent=parent, approval_rules=parent.input.approval_rules),
             None if emit is None else emit_nested,
         )
     except UsageError as error:  # the program is wrong, not the model

@@ -884,8 +884,7 @@ def _inherit_taint(
 
 def _start_at_checkpoint(checkpoint: RunCheckpoint, run_input: RunInput) -> RunInput:
     """Return the input of a run that continues from a checkpoint; nothing waits any more."""
-    return replace(
-        run_input,
+    return run_input._replace(
         messages=checkpoint.messages,
         usage=checkpoint.usage,
         turns=checkpoint.turns - 1,

@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -81,7 +80,7 @@ def stream_agent(
 
     def start(reader: EventReader) -> Coroutine[Any, Any, RunResult[Any]]:
         return run_agent(
-            spec, replace(run_input, wait_for_reader=reader.wait), session, reader.emit
+            spec, run_input._replace(wait_for_reader=reader.wait), session, reader.emit
         )
 
     return stream_events(start)

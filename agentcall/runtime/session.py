@@ -237,9 +237,9 @@ async def run_in_session(
     async with session.acquire(run_input.run_id, waiting) as snapshot:
         steps, events = _SavingStepExecutor(spec.steps, session), _DeferredFinish(emit)
         begin = run_input if waiting else _prepend_history(run_input, snapshot)
-        begin = replace(begin, compact=getattr(session, "compaction", None))
+        begin = begin._replace(compact=getattr(session, "compaction", None))
         if not waiting and hasattr(session, "save_compaction"):
-            begin = replace(begin, save_compaction=steps.save_compaction)
+            begin = begin._replace(save_compaction=steps.save_compaction)
         run = steps.run = AgentRun(
             replace(spec, steps=steps), begin, None if emit is None else events.handle
         )
@@ -261,8 +261,7 @@ def _prepend_history(run_input: RunInput, snapshot: SessionSnapshot) -> RunInput
     """Return the input of a new run, with the conversation of the session before its prompt."""
     if not (snapshot.messages or run_input.messages):
         raise UsageError("a run needs a prompt; this session has none yet to continue")
-    return replace(
-        run_input,
+    return run_input._replace(
         messages=(*snapshot.messages, *run_input.messages),
         start=len(snapshot.messages),
         approval_rules=snapshot.approval_rules,

@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from agentcall.approvals import Answer, ApprovalRule, FinalDecision, Question
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
@@ -80,8 +80,7 @@ _SMALLEST_ROOM = SMALLEST_WINDOW - reserve_answer(SMALLEST_WINDOW, None)
 _NO_QUESTIONS: Mapping[str, Question] = {}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RunInput:
+class RunInput(NamedTuple):
     """What a run starts with.
 
     messages: the conversation; the run's own messages begin at `start`.
@@ -106,13 +105,13 @@ class RunInput:
     start: int
     deps: object = None
     pending: tuple[PendingCall, ...] = ()
-    decisions: Mapping[str, FinalDecision] = field(default_factory=dict[str, FinalDecision])
+    decisions: Mapping[str, FinalDecision] = {}
     usage: Usage = _NO_USAGE
     turns: int = 0
     agent: str = ""
     approval_rules: tuple[ApprovalRule, ...] = ()
     paused: tuple[PausedAgentCall, ...] = ()
-    children: Mapping[str, RunInput] = field(default_factory=dict[str, "RunInput"])
+    children: Mapping[str, RunInput] = {}
     parent: RunState | None = None
     wait_for_reader: Callable[[], Awaitable[None]] | None = None
     elapsed_seconds: float = 0.0

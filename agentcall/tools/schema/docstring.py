@@ -1,8 +1,8 @@
 """Reads the descriptions of a function and of its parameters from a docstring.
 
 Google, NumPy, Sphinx and epydoc styles are recognized by the text itself. NumPy's is parsed by
-docstring-parser. The others are parsed here, line by line, since docstring-parser rejects a whole
-docstring at the first entry or field without its colon.
+docstring-parser (`numpy_docstring.py`). The others are parsed here, line by line, since
+docstring-parser rejects a whole docstring at the first entry or field without its colon.
 """
 
 from __future__ import annotations
@@ -11,10 +11,6 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from docstring_parser import Docstring
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +29,6 @@ _OTHER_TITLES = (
     r"returns?|yields?|raises|throws|exceptions?|except|examples?|notes?|warnings?|warns|"
     r"attributes|references|see\s+also|todo|side\s+effects|返回|返回值|异常|抛出|示例|例子|注意"
 )
-_NUMPY_TITLES = (
-    r"Parameters|Params|Arguments|Other Parameters|Other Params|Receives|Returns?|Yields?|"
-    r"Raises|Warns|Warnings?|Attributes|Methods|Examples?|Notes?|References|See Also"
-)
 _PARAMETERS = r"param|parameter|arg|argument|key|keyword|kwarg"
 _FIELDS = r"(?:type|returns?|rtype|raises?|except|exception|yields?|ytype|var|ivar)"
 
@@ -53,9 +45,6 @@ _ENTRY = re.compile(
     r"\s*(?:[-*+•]\s+)?`{0,2}(?P<name>\\?\*{0,2}\w+)`{0,2}\s*"
     r"(?:\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\])?\s*(?::(?!:|//)|：|\s[-–—]\s)\s*(?P<text>.*)$"
 )
-_UNDERLINED = re.compile(
-    rf"^[ ]*(?P<title>{_NUMPY_TITLES})[ ]*:?[ ]*\n[ ]*[-=]{{3,}}[ ]*$", re.MULTILINE | re.IGNORECASE
-)
 _FIELD = re.compile(
     rf"\s*[:@](?:(?P<param>{_PARAMETERS})|{_FIELDS})\b(?P<names>[^:]*)(?::(?P<text>.*))?$"
 )
@@ -68,20 +57,16 @@ def read_docstring(text: str | None) -> ParsedDocstring:
     lines = clean.split("\n")
     if any(map(_FIELD.match, lines)):
         return _read_fields(lines)
-    underlined = _UNDERLINED.search(clean) is not None
-    return (_read_numpy(clean) if underlined else None) or _read_sections(lines)
+    if "---" in clean or "===" in clean:
+        from agentcall.tools.schema.numpy_docstring import read_numpy  # late: few have this style
 
-
-def _read_numpy(clean: str) -> ParsedDocstring | None:
-    """Parse NumPy's style; return None for a text that does not follow it to the end."""
-    from docstring_parser import DocstringStyle, ParseError, parse  # on demand: only for this style
-
-    try:
-        return _convert_docstring(
-            parse(_UNDERLINED.sub(_normalize_underline, clean), DocstringStyle.NUMPYDOC)
-        )
-    except ParseError:
-        return None
+        parsed = read_numpy(clean)
+        if parsed is not None:
+            parameters: dict[str, str] = {}
+            for name, description in parsed.parameters:
+                _add_description(parameters, name, description)
+            return ParsedDocstring(parsed.description, parameters)
+    return _read_sections(lines)
 
 
 def _read_fields(lines: list[str]) -> ParsedDocstring:
@@ -117,23 +102,6 @@ def _split_field(field: re.Match[str]) -> tuple[str, list[str]]:
 
 def _join_lines(lines: list[str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-def _normalize_underline(match: re.Match[str]) -> str:
-    title = match["title"].title()  # the parser requires this case and a line of the same length
-    return f"{title}\n{'-' * len(title)}"
-
-
-def _convert_docstring(parsed: Docstring) -> ParsedDocstring:
-    parameters: dict[str, str] = {}
-    for parameter in parsed.params:
-        if parameter.args[0] == "attribute":
-            continue
-        for name in parameter.arg_name.split(","):
-            _add_description(parameters, name, parameter.description or "")
-    parts = (parsed.short_description, parsed.long_description)
-    gap = "\n\n" if parsed.blank_after_short_description else "\n"
-    return ParsedDocstring(gap.join(part for part in parts if part).strip(), parameters)
 
 
 def _add_description(parameters: dict[str, str], name: str, text: str) -> None:
