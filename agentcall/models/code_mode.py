@@ -10,6 +10,8 @@ Rules:
 2. A program that failed is written again; the model reads the traceback. An equal call that an
    earlier program made since the question is not made again: it has the result that it had.
 3. Of an answer that was cut, nothing is run.
+4. A program reads whole results: what the conversation has shortened or left out, and what hooks
+   leave out, is left out for the model behind it alone.
 """
 
 from __future__ import annotations
@@ -95,15 +97,17 @@ class CodeMode:
         can_call = request.tool_choice != "none" and bool(prompt.tools or prompt.answer_schema)
         functions = FunctionSet(prompt.tools, prompt.answer_schema)
         items = read_conversation(request.transcript)
-        record = items[-1] if items else None
+        whole = items if request.whole is None else read_conversation(request.whole)
+        record = whole[-1] if whole else None
         if can_call and isinstance(record, ProgramRecord) and record.is_open:
-            step = await self._continue(record, functions, items)
+            step = await self._continue(record, functions, whole)
             if step is not None:
                 for part in step:
                     yield part
                 return
             can_call = False
-        answer = self._ask_model(request, functions, items, can_call=can_call)
+        recalled = _collect_earlier_results(whole) if can_call else {}
+        answer = self._ask_model(request, functions, items, recalled, can_call=can_call)
         try:
             async for part in answer:
                 yield part
@@ -132,6 +136,7 @@ class CodeMode:
         request: ModelRequest,
         functions: FunctionSet,
         items: Sequence[Message | ProgramRecord],
+        recalled: dict[ProgramCall, ToolResult],
         *,
         can_call: bool,
     ) -> AsyncIterator[ResponseEvent]:
@@ -163,7 +168,7 @@ class CodeMode:
                 yield TextPart(text[shown:])
             yield end
             return
-        async for part in self._finish_answer(text, shown, end, functions, items):
+        async for part in self._finish_answer(text, shown, end, functions, recalled):
             yield part
 
     async def _finish_answer(
@@ -172,7 +177,7 @@ class CodeMode:
         shown: int,
         end: ResponseEnd,
         functions: FunctionSet,
-        items: Sequence[Message | ProgramRecord],
+        recalled: dict[ProgramCall, ToolResult],
     ) -> AsyncIterator[ResponseEvent]:
         """Yield what is left of an answer: its words, or the first step of its program."""
         answer = read_answer(text, functions)
@@ -191,7 +196,7 @@ class CodeMode:
         yield ThinkingPart(program.format())
         step: ProgramStep = ProgramFailure(answer.refusal)
         if not answer.refusal:
-            step = await _run(program, functions, (), _collect_earlier_results(items))
+            step = await _run(program, functions, (), recalled)
         if step == ProgramEnd(""):
             step = ProgramFailure(_NO_OUTPUT)
         for part in _to_parts(program, step):
@@ -208,6 +213,7 @@ def _build_request(
     return replace(
         request,
         transcript=conversation,
+        whole=None,
         prompt=PromptSpec(instructions, (), schema),
         tool_choice="none",
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from agentcall.dialects.answer_parts import MessagePart
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
-from agentcall.messages import Transcript, Usage
+from agentcall.messages import Message, Transcript, Usage
 from agentcall.settings import ModelSettings
 
 
@@ -23,6 +23,8 @@ class ModelRequest:
         `tool_choice` is in `tool_choice` already.
     holds_answer: the next answer has to be of the prompt's type: where the server can hold the
         model to it, no tool is offered.
+    whole: the conversation with all that the transcript has shortened or left out, for a program,
+        which reads whole results; None if that is nothing.
     """
 
     transcript: Transcript
@@ -31,6 +33,7 @@ class ModelRequest:
     stream: bool = False
     settings: ModelSettings | None = None
     holds_answer: bool = False
+    whole: Sequence[Message] | None = None
 
 
 @dataclass(frozen=True, slots=True)

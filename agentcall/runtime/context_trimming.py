@@ -80,9 +80,14 @@ class ContextView:
         """Whether there is something to read with `read_result`."""
         return bool(self._full_results)
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the model gets less than the whole conversation."""
+        return bool(self._full_results or self.cuts)
+
     def restore(self, messages: Iterable[Message]) -> tuple[Message, ...]:
         """Return the whole conversation of which the model gets these messages."""
-        if not self._full_results and not self.cuts:
+        if not self.is_partial:
             return tuple(messages)
         new = tuple(messages)[self._viewed :]
         return (*self._whole, *map(self._get_full, new))

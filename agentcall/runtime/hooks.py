@@ -130,6 +130,7 @@ class HookSet:
         return replace(
             request,
             transcript=Transcript(step.messages),
+            whole=tuple(request.transcript) if request.whole is None else request.whole,
             prompt=replace(request.prompt, instructions=step.instructions),
             settings=step.settings,
         )

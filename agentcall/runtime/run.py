@@ -408,7 +408,8 @@ class AgentRun:
                 if not (self._may_make_room or isinstance(error, _TooLong)):
                     raise self._explain_overflow(error) from error
                 continue
-            if self._has_sent_changed:  # the tokens say nothing about the conversation
+            is_step = turn.finish == PROGRAM_STEP and not turn.usage.requests
+            if is_step or self._has_sent_changed:  # the tokens say nothing about the conversation
                 return turn
             if state.transcript.size <= state.small_size:
                 state.prompt_meter.tokens = turn.usage.input_tokens
@@ -429,9 +430,15 @@ class AgentRun:
         hooks = self._state.spec.hooks
         if hooks is not None and hooks.before_model:
             return  # what they send is compared, in `_request_changed`
+        # A step of a program sends nothing as long as the program prints something: results may be
+        # shortened, which it reads whole, but messages are not left out for it.
+        make_room = self._shorten_results if self._state.is_in_program else self._make_room
         while not await self._state.fits_window():
-            if not await self._make_room():
+            if not await make_room():
                 return
+
+    async def _shorten_results(self) -> bool:
+        return self._state.trim()
 
     async def _make_room(self) -> bool:
         """Make the conversation shorter; False if nothing more can be left out."""
@@ -496,6 +503,7 @@ class AgentRun:
             stream=state.emit is not None,
             settings=state.settings,
             holds_answer=state.holds_answer,
+            whole=state.view.restore(state.transcript) if state.view.is_partial else None,
         )
         key, hooks = f"{state.run_id}:{state.turns}", state.spec.hooks
         if hooks is not None and not hooks.before_model:

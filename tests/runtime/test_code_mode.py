@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
 
-from agentcall import Agent, Limits, RunContext, SQLiteSession, tool
+from agentcall import Agent, Hooks, Limits, RunContext, SQLiteSession, tool
 from agentcall.approvals import Approved, Denied, Edited
 from agentcall.dialects.code import FunctionSet, read_answer
 from agentcall.durable import durable
-from agentcall.events import TextDelta, ThinkingDelta, ToolCallFinished, ToolCallRepaired
+from agentcall.events import (
+    AnswerDiscarded,
+    MessagesOmitted,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallFinished,
+    ToolCallRepaired,
+)
 from agentcall.messages import Untrusted, User
 from agentcall.models.code_mode import CodeMode
 from agentcall.models.http_chat import HTTPChat
 from agentcall.policy import Ask, Deny
 from agentcall.result import RunResult
+from agentcall.runtime.hooks import ModelStep
 from agentcall.testing import FakeServer, Reply, ScriptedModel, call, say
 
 pytest_plugins = ["agentcall.testing.plugin"]
@@ -437,3 +446,49 @@ def test_a_typed_answer_in_words_is_held_to_the_schema_without_tools() -> None:
     agent: Agent[Any, Any] = Agent(CodeMode(model), output_type=Place)
     assert agent.run_sync("go").output == Place(city="Oslo", price=1)
     assert "price" in str(model.requests[0].messages[0])
+
+
+@tool
+def read_log(size: int) -> str:
+    """Read the last characters of the log."""
+    return "x" * size + "END"
+
+
+def test_a_program_reads_whole_results_that_the_model_would_get_shortened(tmp_path: Path) -> None:
+    lines = ("a = read_log(60_000)", "b = read_log(1)")
+    printed = (*lines, "print(len(a), b)")
+    assert run(write(*printed), tools=[read_log]).output == "60003 xEND"
+    again = [write(*lines, "print(missing)"), write(*printed)]
+    result = run(*again, tools=[read_log])
+    assert (result.output, result.usage.tool_calls) == ("60003 xEND", 2)
+    model = ScriptedModel([write(*lines), say("Read.")])  # words are asked for: shortened
+    assert Agent(CodeMode(model), tools=[read_log]).run_sync("go").output == "Read."
+    assert len(model.requests[1].messages[-1]["content"]) < 52_000
+    kept = durable(
+        Agent(CodeMode(ScriptedModel([write(*printed)])), tools=[read_log]),
+        f"sqlite:///{tmp_path}/runs.db",
+    )
+    assert kept.run_sync("go").output == "60003 xEND"
+
+
+def test_a_program_that_reads_more_than_the_window_keeps_its_place_and_the_conversation() -> None:
+    program = write(
+        "total = 0", "for i in range(12):", "    total += len(read_log(3000 + i))", "print(total)"
+    )
+    model = ScriptedModel([program])
+    agent = Agent(CodeMode(model), tools=[read_log], limits=Limits(context=2_000))
+    events = list(agent.run_stream_sync("go"))
+    result = events[-1].result  # type: ignore[union-attr]
+    assert (result.output, result.usage.tool_calls, result.usage.requests) == ("36102", 12, 1)
+    assert not [event for event in events if isinstance(event, (AnswerDiscarded, MessagesOmitted))]
+
+
+def test_a_program_continues_whatever_hooks_send_to_the_model() -> None:
+    class Last(Hooks):
+        def before_model(self, context: RunContext, step: ModelStep) -> ModelStep:
+            return replace(step, messages=(*step.messages[-1:], User("Be brief.")))
+
+    outbox = Outbox()
+    program = write('a = send("Ann")', 'b = send("Bob")', "print(a, b)")
+    result = run(program, tools=outbox, hooks=[Last()])
+    assert (result.output, outbox.sent) == ("sent to Ann sent to Bob", ["Ann", "Bob"])
