@@ -148,8 +148,9 @@ class HookSet:
             step = _require(await _call(method, context, step), step, ModelStep, method)
         if step is original:
             return step
-        settings: object = step.settings
-        if not (isinstance(step.instructions, str) and isinstance(settings, ModelSettings)):
+        instructions = cast("object", step.instructions)  # a hook may put anything there
+        settings = cast("object", step.settings)
+        if not (isinstance(instructions, str) and isinstance(settings, ModelSettings)):
             raise UsageError(f"before_model returned {step!r:.200}: wrong instructions or settings")
         if step.messages is original.messages:
             return step
@@ -205,7 +206,8 @@ class HookSet:
             if not isinstance(checked, str) and not (
                 parts and all(isinstance(part, (Text, Image)) for part in parts)
             ):
-                raise _explain_check("check_input", function, checked, "a changed prompt")
+                value: object = checked  # pyright: ignore[reportUnknownVariableType] - of any type
+                raise _explain_check("check_input", function, value, "a changed prompt")
             content = cast("Content", checked if isinstance(checked, str) else tuple(parts))
             message = replace(message, content=content)
         return message
@@ -315,7 +317,7 @@ def _keep_taint(
     kept = {id(message) for message in originals}
     results = {m.call_id: m.untrusted for m in originals if isinstance(m, ToolResult)}
     changed: list[Message] = []
-    for message in messages:
+    for message in cast("Iterable[Any]", messages):  # Any: a hook may return anything
         if id(message) in kept or isinstance(message, System):
             changed.append(message)
         elif isinstance(message, ToolResult):

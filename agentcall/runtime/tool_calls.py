@@ -125,7 +125,7 @@ class TurnPlanner:
         repairs = [repair_call(parsed, state.tools) for parsed in parsed_calls]
         fingerprints = [_compute_fingerprint(repaired) for repaired in repairs]
         # A program repeats itself on purpose.
-        asked = set() if state.is_in_program else {text for text in fingerprints if text}
+        asked = set[str]() if state.is_in_program else {text for text in fingerprints if text}
         repeated = state.loop_guard.find_repetitions(asked)
         if state.loop_guard.is_looping:
             state.closing_reason = "loop"

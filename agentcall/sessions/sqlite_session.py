@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from agentcall.errors import SessionBusy, UsageError
 from agentcall.messages import Message, User, is_tainted, mark_messages
@@ -55,9 +55,9 @@ class SQLiteSession:
         compact: CompactionStrategy | None = None,
         wait: float = 60.0,
     ) -> None:
-        given: object = session_id  # a program without a type checker passes anything
-        is_valid = isinstance(given, str) and given.strip() and given.isprintable()
-        if not is_valid or len(session_id) > _MAX_ID_LENGTH:
+        given = cast("object", session_id)  # a program without a type checker passes anything
+        is_text = isinstance(given, str) and given.strip() and given.isprintable()
+        if not is_text or len(session_id) > _MAX_ID_LENGTH:
             raise UsageError(
                 f"the session id {given!r:.80} is empty, too long or not plain text; "
                 f"use 1 to {_MAX_ID_LENGTH} characters"
