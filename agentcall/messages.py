@@ -677,12 +677,12 @@ def _iter_with_results(
     for message in messages:
         if isinstance(message, ToolResult):
             open_calls.pop(message.call_id, None)
-        else:
+        elif open_calls:
             for call_id, call in open_calls.items():
                 yield results.get(call_id) or _missing_result(call)
             open_calls = {}
         yield message
-        if isinstance(message, Assistant):
+        if isinstance(message, Assistant) and message.calls:
             open_calls = {call.id: call for call in message.calls if call.id not in pending}
     for call_id, call in open_calls.items():
         yield results.get(call_id) or _missing_result(call)

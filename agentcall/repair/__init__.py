@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 
 from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.errors import ArgumentsError
@@ -49,8 +48,10 @@ def repair_call(call: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall |
     tool, arguments = tools.get(call.name), call.arguments
     is_plain = arguments.strip() not in ("", "null") and not _ESCAPED_PATH.search(arguments)
     if tool is not None and is_plain:
-        with suppress(ArgumentsError):
+        try:
             return RepairedCall(tool, arguments, tool.parse(arguments))
+        except ArgumentsError:
+            pass
     # On demand: most calls are valid and never import the pipeline.
     from agentcall.repair.pipeline import find_valid_call
 

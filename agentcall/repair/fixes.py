@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from agentcall.messages import JSON
 from agentcall.tools.tool import Tool
@@ -31,8 +31,7 @@ class Fix:
 Fixes: TypeAlias = "tuple[Fix, ...]"
 
 
-@dataclass(frozen=True, slots=True)
-class RepairedCall:
+class RepairedCall(NamedTuple):
     """A valid call: `arguments` is its JSON text, `values` are the parsed arguments."""
 
     tool: Tool

@@ -334,16 +334,15 @@ async def execute_once(
 def _is_untrusted(item: PlannedCall, output: ToolOutput, enclosing: EnclosingCall) -> bool:
     """Whether a result has untrusted content; if so, the tool is known for it from now on."""
     tool = item.tool
-    is_agent = enclosing.has_read_untrusted or tool.options.delegates
-    untrusted = output.untrusted or enclosing.has_read_untrusted or tool.options.untrusted
+    if not (output.untrusted or enclosing.has_read_untrusted or tool.options.untrusted):
+        # The error of a tool that may return untrusted content may quote it.
+        return output.is_error and tool.is_untrusted_source
     # An agent may have got the untrusted content from this conversation: its result says something
     # about the tool only if the conversation is clean.
-    if untrusted and not (is_agent and item.context.tainted):
+    is_agent = enclosing.has_read_untrusted or tool.options.delegates
+    if not (is_agent and item.context.tainted):
         tool.has_returned_untrusted = True
-    elif output.is_error:
-        # The error of a tool that may return untrusted content may quote it.
-        return untrusted or tool.is_untrusted_source
-    return untrusted
+    return True
 
 
 async def _invoke(item: PlannedCall, limit: int | None) -> ToolOutput:
@@ -351,6 +350,8 @@ async def _invoke(item: PlannedCall, limit: int | None) -> ToolOutput:
     if item.tool.options.isolated:
         return await call_in_process(item.tool, item.call.arguments, item.context, limit)
     output = await _invoke_with_timeout(item)
+    if limit is None:
+        return output
     return output._replace(text=truncate_text(output.text, limit))
 
 

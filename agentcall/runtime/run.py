@@ -589,7 +589,7 @@ class AgentRun:
             self._release_tool_choice(planned)
         if state.spec.handoffs:
             planned = keep_first_handoff(planned, state.spec.handoffs)
-        self._append_answer(turn.text, tuple(item.call for item in planned), turn.thinking)
+        self._append_answer(turn.text, tuple([item.call for item in planned]), turn.thinking)
         result = await self._execute_calls(planned)
         if result is None and turn.broken and not state.close_reason:
             self._append_correction(self._format_malformed_call(turn.broken[0]))

@@ -193,15 +193,18 @@ class Budget:
 
     def find_exceeded_limit(self) -> tuple[StopReason, str] | None:
         """Return the stop reason and its explanation if no further request may be made."""
-        shared = ", and the run that called it may have used the rest" if self.chain[1:] else ""
         for depth, budget in enumerate(self.chain):
             limits, used = budget.limits, budget.used
             requests = used.requests + budget.reserved + depth
             if limits.requests is not None and requests >= limits.requests:
-                return "max_requests", f"it made {self.used.requests} requests{shared}"
+                return "max_requests", self._explain(f"it made {self.used.requests} requests")
             if limits.tokens is not None and used.total_tokens >= limits.tokens:
-                return "max_tokens", f"it used {self.used.total_tokens} tokens{shared}"
+                return "max_tokens", self._explain(f"it used {self.used.total_tokens} tokens")
         return None
+
+    def _explain(self, used: str) -> str:
+        is_nested = len(self.chain) > 1
+        return f"{used}, and the run that called it may have used the rest" if is_nested else used
 
 
 class RunState:

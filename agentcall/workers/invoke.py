@@ -87,6 +87,8 @@ async def await_result(tool: Tool, context: ToolContext, value: object) -> ToolO
     try:
         if inspect.isawaitable(value):
             value = await value
+        if type(value) in _PLAIN_TYPES:
+            return _serialize_result(value)
         if isinstance(value, AsyncIterator):
             value = await _drain_async_generator(cast("AsyncIterator[object]", value))
         return _normalize_result(tool, context, value)

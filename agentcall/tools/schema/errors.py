@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 
 import orjson
 
@@ -70,9 +69,11 @@ def _parse_bytes(raw: bytes) -> JSON:
     whose import would take longer than all of ours.
     """
     if not _LONG_NUMBER.search(raw):
-        with suppress(ValueError):
+        try:
             parsed: JSON = orjson.loads(raw)
             return parsed
+        except ValueError:
+            pass
     from pydantic_core import from_json
 
     value: JSON = from_json(raw, allow_inf_nan=False)
