@@ -202,12 +202,12 @@ class HookSet:
             checked = await _call_check(function, context, message.content)
             if checked is None:
                 continue
-            parts = cast("Sequence[object]", checked) if isinstance(checked, (list, tuple)) else ()
+            items = checked
+            parts = cast("Sequence[object]", items) if isinstance(items, (list, tuple)) else ()
             if not isinstance(checked, str) and not (
                 parts and all(isinstance(part, (Text, Image)) for part in parts)
             ):
-                value: object = checked  # pyright: ignore[reportUnknownVariableType] - of any type
-                raise _explain_check("check_input", function, value, "a changed prompt")
+                raise _explain_check("check_input", function, checked, "a changed prompt")
             content = cast("Content", checked if isinstance(checked, str) else tuple(parts))
             message = replace(message, content=content)
         return message
