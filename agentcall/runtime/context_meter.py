@@ -68,19 +68,26 @@ class PromptMeter:
     tokens = counted = 0
     ratio = 0.0
     _measured = _estimated = _estimate = 0
+    _overestimated = _overestimate = 0  # the messages of an estimate without reported tokens
     _tools: tuple[Tool, ...] = ()
     _tool_tokens = 0
 
     def reset(self) -> None:
         """Forget the counts, as the conversation or the model is another one."""
         self.tokens = self._measured = self._estimated = self._estimate = 0
+        self._overestimated = self._overestimate = 0
 
     def estimate(self, messages: Transcript, prompt: PromptSpec) -> int:
         """Return about how many tokens the next request has, from the counts of the last one."""
-        if not (self.ratio and self._measured):
+        if not self.ratio:
+            new = range(self._overestimated, len(messages))
+            self._overestimate += sum(_overestimate_message(messages[i]) for i in new)
+            self._overestimated = len(messages)
+            return self.estimate_prompt(prompt) + self._overestimate
+        if not self._measured:
             return self.estimate_whole(messages, prompt)
-        new = sum(estimate_message(messages[i]) for i in range(self.counted, len(messages)))
-        return self._measured + round(new * self.ratio)
+        added = sum(estimate_message(messages[i]) for i in range(self.counted, len(messages)))
+        return self._measured + round(added * self.ratio)
 
     def estimate_whole(self, messages: Transcript, prompt: PromptSpec) -> int:
         """Return about how many tokens a request has, also of another conversation."""
