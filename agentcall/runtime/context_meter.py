@@ -80,9 +80,10 @@ class PromptMeter:
     def estimate(self, messages: Transcript, prompt: PromptSpec) -> int:
         """Return about how many tokens the next request has, from the counts of the last one."""
         if not self.ratio:
-            new = range(self._overestimated, len(messages))
-            self._overestimate += sum(_overestimate_message(messages[i]) for i in new)
-            self._overestimated = len(messages)
+            size = len(messages)
+            for index in range(self._overestimated, size):
+                self._overestimate += _overestimate_message(messages[index])
+            self._overestimated = size
             return self.estimate_prompt(prompt) + self._overestimate
         if not self._measured:
             return self.estimate_whole(messages, prompt)
@@ -109,7 +110,9 @@ class PromptMeter:
         self.tokens = self._measured = tokens = usage.input_tokens // max(usage.requests, 1)
         self.counted = size
         self._add_new(messages)
-        new = sum(_count_result_characters(messages[i]) for i in range(counted, size))
+        new = 0
+        for index in range(counted, size):
+            new += _count_result_characters(messages[index])
         is_cut = await self._compare(tokens, before, new, fetch_window)
         ratio = tokens / (self._estimate + self.estimate_prompt(prompt) or 1)
         is_plausible = not is_cut and _MIN_RATIO <= ratio <= _MAX_RATIO
@@ -154,7 +157,8 @@ class PromptMeter:
     def _add_new(self, messages: Transcript) -> None:
         """Add the messages that were not estimated yet."""
         size = len(messages)
-        self._estimate += sum(estimate_message(messages[i]) for i in range(self._estimated, size))
+        for index in range(self._estimated, size):
+            self._estimate += estimate_message(messages[index])
         self._estimated = size
 
 
