@@ -171,10 +171,11 @@ def _count_result_characters(message: Message) -> int:
 
 def estimate_message(message: Message) -> int:
     """Return about how many tokens a message has, rather too few than too many."""
-    texts = [message.text]
+    tokens = _estimate_text(message.text)
     if isinstance(message, Assistant):
-        texts += (call.arguments for call in message.calls)
-    return sum(map(_estimate_text, texts))
+        for call in message.calls:
+            tokens += _estimate_text(call.arguments)
+    return tokens
 
 
 def _overestimate_message(message: Message) -> int:
