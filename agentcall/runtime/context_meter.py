@@ -109,6 +109,9 @@ class PromptMeter:
         size, before, counted = len(messages), self.tokens, self.counted
         self.tokens = self._measured = tokens = usage.input_tokens // max(usage.requests, 1)
         self.counted = size
+        if 0 < tokens < _MIN_WINDOW:  # rule 4
+            self.ratio = 0.0
+            return False
         self._add_new(messages)
         new = 0
         for index in range(counted, size):
@@ -130,8 +133,6 @@ class PromptMeter:
         if not tokens:  # nothing is reported
             window = await fetch_window() if self._estimate > SMALLEST_WINDOW else None
             return window is not None and self._estimate > window * _WINDOW_EXCESS
-        if tokens < _MIN_WINDOW:
-            return False
         is_longer = self._estimate > tokens * _EXCESS
         is_short = new >= _MIN_NEW_CHARS and tokens - before < new // _MAX_CHARS_PER_TOKEN
         if not (is_longer or (before and is_short)):
