@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,7 +77,7 @@ def resume(
 ) -> RunState:
     """The state of a run whose calls waited until these decisions."""
     state = make_state()
-    state.input = replace(state.input, pending=tuple(map(waiting, pending)), decisions=decisions)
+    state.input = state.input._replace(pending=tuple(map(waiting, pending)), decisions=decisions)
     state.transcript.append(Assistant("", tuple(pending)))
     state.turns = turn
     return state
