@@ -35,9 +35,12 @@ from typing import NamedTuple, cast, get_type_hints
 
 from agentcall.dialects.prompt_safety import render_result_text
 from agentcall.messages import JSON, Assistant, Message, Text, ToolCall, ToolResult, User
+from agentcall.tools.search import FIND_TOOLS
+from agentcall.tools.skill import FIND_SKILLS, LOAD_SKILL, READ_SKILL_FILE
 from agentcall.tools.tool import Tool, tool_from_schema
 
 MAX_PROGRAM_CHARS = 50_000
+_LOADERS = (LOAD_SKILL, FIND_SKILLS, READ_SKILL_FILE, FIND_TOOLS)
 ANSWER = "answer"
 """The function with which a program gives an answer of the output type."""
 
@@ -70,6 +73,7 @@ _NO_TOOLS = "Answer in plain words now, without a program."
 _NOTHING_PRINTED = (
     "The program has ended and printed nothing. Answer the user in plain words, without a program."
 )
+_LOADED = "Continue with the task now: write the program for it."
 _UNFINISHED = "The program was stopped before its end."
 _FENCE = re.compile(
     r"^(`{3,})[ \t]*(\w*)[^\n]*\n(.*?)(?:^\1`*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
@@ -369,6 +373,11 @@ class ProgramRecord:
     is_open: bool
     output: Assistant | None = None
 
+    @property
+    def has_loaded(self) -> bool:
+        """Whether its last call has loaded or found what the model needs for the next program."""
+        return bool(self.calls) and self.calls[-1][0].name in _LOADERS
+
 
 def read_conversation(messages: Iterable[Message]) -> list[Message | ProgramRecord]:
     """Return a conversation with each program and what belongs to it as one record."""
@@ -459,6 +468,8 @@ def _describe_end(record: ProgramRecord) -> str:
         for call, result in record.calls
     )
     ending = _NOTHING_PRINTED if record.is_open else _UNFINISHED
+    if record.has_loaded:
+        ending = _LOADED
     return "\n".join(filter(None, [results, ending]))
 
 

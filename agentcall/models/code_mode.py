@@ -6,7 +6,8 @@ program is a tool call like any other: validated, decided about, recorded, resum
 
 Rules:
 1. What a program printed is the answer. A program that printed nothing is followed by a request for
-   words, without functions.
+   words, without functions; one that ends with loading a skill or finding tools, by a request for
+   the next program.
 2. A program that failed is written again; the model reads the traceback. An equal call that an
    earlier program made since the question is not made again: it has the result that it had.
 3. Of an answer that was cut, nothing is run.
@@ -105,7 +106,10 @@ class CodeMode:
                 for part in step:
                     yield part
                 return
-            can_call = False
+            if request.is_step:
+                yield ResponseEnd(PROGRAM_STEP, _NO_USAGE)
+                return
+            can_call = record.has_loaded
         recalled = _collect_earlier_results(whole) if can_call else {}
         answer = self._ask_model(request, functions, items, recalled, can_call=can_call)
         try:
@@ -120,14 +124,14 @@ class CodeMode:
         functions: FunctionSet,
         items: Sequence[Message | ProgramRecord],
     ) -> Sequence[ResponseEvent] | None:
-        """Return the program's next step; None if it has ended without words."""
+        """Return the program's next step; None if it has ended without an answer."""
         outcomes = [CallOutcome(call.name, result) for call, result in record.calls]
         recalled = _collect_earlier_results(items[:-1])
         try:
             step = await _run(record.program, functions, outcomes, recalled)
         except ProgramAbandoned:
             return None
-        if isinstance(step, ProgramEnd) and not step.text:
+        if isinstance(step, ProgramEnd) and (record.has_loaded or not step.text):
             return None
         return [*_to_parts(record.program, step), ResponseEnd(PROGRAM_STEP, _NO_USAGE)]
 
@@ -143,6 +147,7 @@ class CodeMode:
         """Yield the model's answer: words as they arrive, or the first step of its program."""
         conversation = Transcript(render_conversation(items, can_call=can_call))
         text, shown, end = "", 0, ResponseEnd(None, Usage(1))
+        has_line = True  # the thinking ends with a line break, or there is none
         answer = self._model.ask(
             _build_request(request, functions, conversation, can_call=can_call)
         )
@@ -155,6 +160,8 @@ class CodeMode:
                 elif isinstance(part, ResponseEnd):
                     end = part
                 elif not isinstance(part, TextPart):
+                    if isinstance(part, ThinkingPart) and part.text:
+                        has_line = part.text.endswith("\n")
                     yield part
                 else:
                     text += part.text
@@ -168,7 +175,9 @@ class CodeMode:
                 yield TextPart(text[shown:])
             yield end
             return
-        async for part in self._finish_answer(text, shown, end, functions, recalled):
+        async for part in self._finish_answer(
+            text, shown, end, functions, recalled, prefix="" if has_line else "\n"
+        ):
             yield part
 
     async def _finish_answer(
@@ -178,8 +187,13 @@ class CodeMode:
         end: ResponseEnd,
         functions: FunctionSet,
         recalled: dict[ProgramCall, ToolResult],
+        *,
+        prefix: str,
     ) -> AsyncIterator[ResponseEvent]:
-        """Yield what is left of an answer: its words, or the first step of its program."""
+        """Yield what is left of an answer: its words, or the first step of its program.
+
+        prefix: what separates the program from the model's thinking.
+        """
         answer = read_answer(text, functions)
         if answer.code is None:
             if text[shown:]:
@@ -193,7 +207,7 @@ class CodeMode:
             yield end
             return
         program = Program(answer.code, datetime.now(timezone.utc).isoformat())
-        yield ThinkingPart(program.format())
+        yield ThinkingPart(prefix + program.format())
         step: ProgramStep = ProgramFailure(answer.refusal)
         if not answer.refusal:
             step = await _run(program, functions, (), recalled)

@@ -25,6 +25,7 @@ class ModelRequest:
         model to it, no tool is offered.
     whole: the conversation with all that the transcript has shortened or left out, for a program,
         which reads whole results; None if that is nothing.
+    is_step: no request may be made: a program continues, or has ended without an answer.
     """
 
     transcript: Transcript
@@ -34,6 +35,7 @@ class ModelRequest:
     settings: ModelSettings | None = None
     holds_answer: bool = False
     whole: Sequence[Message] | None = None
+    is_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -398,7 +398,7 @@ class AgentRun:
         state.turns += 1
         self._may_compact = self._may_make_room = True
         while True:
-            if state.transcript.size > state.small_size:
+            if state.transcript.size > state.small_size and not state.is_in_program:
                 await self._fit_window()
             try:
                 turn = await self._request_model()
@@ -430,15 +430,9 @@ class AgentRun:
         hooks = self._state.spec.hooks
         if hooks is not None and hooks.before_model:
             return  # what they send is compared, in `_request_changed`
-        # A step of a program sends nothing as long as the program prints something: results may be
-        # shortened, which it reads whole, but messages are not left out for it.
-        make_room = self._shorten_results if self._state.is_in_program else self._make_room
         while not await self._state.fits_window():
-            if not await make_room():
+            if not await self._make_room():
                 return
-
-    async def _shorten_results(self) -> bool:
-        return self._state.trim()
 
     async def _make_room(self) -> bool:
         """Make the conversation shorter; False if nothing more can be left out."""
@@ -504,6 +498,7 @@ class AgentRun:
             settings=state.settings,
             holds_answer=state.holds_answer,
             whole=state.view.restore(state.transcript) if state.view.is_partial else None,
+            is_step=state.is_in_program,
         )
         key, hooks = f"{state.run_id}:{state.turns}", state.spec.hooks
         if hooks is not None and not hooks.before_model:
@@ -570,6 +565,9 @@ class AgentRun:
             reason = f"had a tool call that cannot be parsed: {turn.broken[0].reason}"
             message = self._format_malformed_call(turn.broken[0])
             return self._reject_answer(turn.text, message, reason)
+        if turn.finish == PROGRAM_STEP and not turn.text:  # the program gave no answer
+            self._state.is_in_program = False
+            return None
         result = self._process_answer(turn)
         return await self._call_output(turn, result) if isinstance(result, OutputCall) else result
 

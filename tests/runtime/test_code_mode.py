@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from agentcall import Agent, Hooks, Limits, RunContext, SQLiteSession, tool
+from agentcall import Agent, Hooks, Limits, RunContext, Skill, SQLiteSession, tool
 from agentcall.approvals import Approved, Denied, Edited
 from agentcall.dialects.code import FunctionSet, read_answer
 from agentcall.durable import durable
@@ -492,3 +492,34 @@ def test_a_program_continues_whatever_hooks_send_to_the_model() -> None:
     program = write('a = send("Ann")', 'b = send("Bob")', "print(a, b)")
     result = run(program, tools=outbox, hooks=[Last()])
     assert (result.output, outbox.sent) == ("sent to Ann sent to Bob", ["Ann", "Bob"])
+
+
+def test_a_program_follows_thinking_without_a_line_break() -> None:
+    program = '```python\na = send("Ann")\nprint(a)\n```'
+    outbox = Outbox()
+    assert run(say(program, thinking="They want mail."), tools=outbox).output == "sent to Ann"
+    assert outbox.sent == ["Ann"]
+
+
+def test_a_program_that_loads_a_skill_is_followed_by_the_program_for_the_task() -> None:
+    outbox = Outbox()
+    skill = Skill("mail", "How to write mail.", "Send it once.", tools=outbox)
+    script = [write('print(load_skill("mail"))'), write('print(send("Ann"))')]
+    model = ScriptedModel(script)
+    result = Agent(CodeMode(model), skills=[skill]).run_sync("Write to Ann.")
+    assert (result.output, result.usage.requests) == ("sent to Ann", 2)
+    said = model.requests[1].messages[-1]["content"]
+    assert "Send it once." in said
+    assert "write the program for it" in said
+
+
+def test_a_silent_program_makes_no_request_that_the_limits_forbid() -> None:
+    result = run(write('send("Ann")'), tools=Outbox(), limits=Limits(requests=1))
+    assert (result.stop_reason, result.usage.requests) == ("max_requests", 1)
+
+
+def test_words_after_a_silent_program_are_asked_for_within_the_window() -> None:
+    model = ScriptedModel([write("a = read_log(20_000)"), say("Read.")])
+    agent = Agent(CodeMode(model), tools=[read_log], limits=Limits(context=2_000))
+    assert agent.run_sync("go").output == "Read."
+    assert len(model.requests[1].messages[-1]["content"]) < 6_000
