@@ -24,6 +24,7 @@ from datetime import datetime, timezone
 
 from agentcall.dialects.answer_parts import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
 from agentcall.dialects.code import (
+    CodeAnswer,
     FunctionSet,
     Program,
     ProgramRecord,
@@ -147,7 +148,7 @@ class CodeMode:
         """Yield the model's answer: words as they arrive, or the first step of its program."""
         conversation = Transcript(render_conversation(items, can_call=can_call))
         text, shown, end = "", 0, ResponseEnd(None, Usage(1))
-        has_line = True  # the thinking ends with a line break, or there is none
+        prefix = ""  # what separates the program from the model's thinking
         answer = self._model.ask(
             _build_request(request, functions, conversation, can_call=can_call)
         )
@@ -161,7 +162,7 @@ class CodeMode:
                     end = part
                 elif not isinstance(part, TextPart):
                     if isinstance(part, ThinkingPart) and part.text:
-                        has_line = part.text.endswith("\n")
+                        prefix = "" if part.text.endswith("\n") else "\n"
                     yield part
                 else:
                     text += part.text
@@ -170,52 +171,40 @@ class CodeMode:
                         shown = len(text)
         finally:
             await close_response(answer)
-        if not can_call or end.finish_reason in (None, "content_filter"):
-            if text[shown:]:
-                yield TextPart(text[shown:])
-            yield end
-            return
-        async for part in self._finish_answer(
-            text, shown, end, functions, recalled, prefix="" if has_line else "\n"
-        ):
+        is_whole = can_call and end.finish_reason not in (None, "content_filter")
+        read = read_answer(text, functions) if is_whole else CodeAnswer(text)
+        read = read._replace(words=read.words[shown:])
+        async for part in _finish_answer(read, end, functions, recalled, prefix):
             yield part
 
-    async def _finish_answer(
-        self,
-        text: str,
-        shown: int,
-        end: ResponseEnd,
-        functions: FunctionSet,
-        recalled: dict[ProgramCall, ToolResult],
-        *,
-        prefix: str,
-    ) -> AsyncIterator[ResponseEvent]:
-        """Yield what is left of an answer: its words, or the first step of its program.
 
-        prefix: what separates the program from the model's thinking.
-        """
-        answer = read_answer(text, functions)
-        if answer.code is None:
-            if text[shown:]:
-                yield TextPart(text[shown:])
-            yield end
-            return
-        if answer.words[shown:]:
-            yield TextPart(answer.words[shown:])
-        if end.finish_reason == "length":
-            yield MalformedCallPart(answer.code, "the program was cut off")
-            yield end
-            return
-        program = Program(answer.code, datetime.now(timezone.utc).isoformat())
-        yield ThinkingPart(prefix + program.format())
-        step: ProgramStep = ProgramFailure(answer.refusal)
-        if not answer.refusal:
-            step = await _run(program, functions, (), recalled)
-        if step == ProgramEnd(""):
-            step = ProgramFailure(_NO_OUTPUT)
-        for part in _to_parts(program, step):
-            yield part
-        yield ResponseEnd(PROGRAM_STEP, end.usage)
+async def _finish_answer(
+    answer: CodeAnswer,
+    end: ResponseEnd,
+    functions: FunctionSet,
+    recalled: dict[ProgramCall, ToolResult],
+    prefix: str,
+) -> AsyncIterator[ResponseEvent]:
+    """Yield what is left of an answer: its words, or the first step of its program."""
+    if answer.words:
+        yield TextPart(answer.words)
+    if answer.code is None:
+        yield end
+        return
+    if end.finish_reason == "length":
+        yield MalformedCallPart(answer.code, "the program was cut off")
+        yield end
+        return
+    program = Program(answer.code, datetime.now(timezone.utc).isoformat())
+    yield ThinkingPart(prefix + program.format())
+    step: ProgramStep = ProgramFailure(answer.refusal)
+    if not answer.refusal:
+        step = await _run(program, functions, (), recalled)
+    if step == ProgramEnd(""):
+        step = ProgramFailure(_NO_OUTPUT)
+    for part in _to_parts(program, step):
+        yield part
+    yield ResponseEnd(PROGRAM_STEP, end.usage)
 
 
 def _build_request(
