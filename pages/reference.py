@@ -45,6 +45,7 @@ REFERENCE = (
     "agentcall.durable",
     "agentcall.mcp",
     "agentcall.serving.openai_api",
+    "agentcall.serving.ag_ui",
     "agentcall.tracing",
     "agentcall.testing",
     "agentcall_server.launch",

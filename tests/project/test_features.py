@@ -617,6 +617,18 @@ def test_endpoint() -> None:
     assert answer["choices"][0]["message"]["content"] == "Hello"
 
 
+def test_ag_ui() -> None:
+    from fastapi.testclient import TestClient
+
+    from agentcall.serving.ag_ui import AGUIEndpoint
+
+    client = TestClient(AGUIEndpoint(scripted(say("Hello"))), base_url="http://127.0.0.1")
+    message = {"id": "1", "role": "user", "content": "Hi!"}
+    events = client.post("/", json={"threadId": "t", "runId": "r", "messages": [message]}).text
+    assert events.startswith('data: {"type":"RUN_STARTED"')
+    assert '"outcome":{"type":"success"}' in events
+
+
 @pytest.mark.processes
 def test_types() -> None:
     root = Path(__file__).parents[2]

@@ -7,7 +7,8 @@ The agent calls its tools on the server, and the client gets a plain completion.
 from agentcall.errors import MissingExtra
 
 try:
-    from agentcall.serving.openai_api.app import Capacity, OpenAIEndpoint
+    from agentcall.serving.openai_api.app import OpenAIEndpoint
+    from agentcall.serving.run_requests import Capacity
 except ModuleNotFoundError as error:
     raise MissingExtra.for_feature("the endpoint", "serve", error) from None
 

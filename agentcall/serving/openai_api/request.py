@@ -16,28 +16,14 @@ import orjson
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, clear_provenance
 from agentcall.runtime.history import read_history
+from agentcall.serving.run_requests import MAX_MESSAGES, InvalidRequest
 from agentcall.settings import ModelSettings, merge_settings
-
-MAX_MESSAGES = 2_000
-"""The largest number of messages in a request."""
 
 _UNSUPPORTED_FIELDS = {
     "tools": "the agent has its own tools; send none",
     "functions": "the agent has its own tools; send none",
     "response_format": "the agent decides the form of its answers; send none",
 }
-
-
-class InvalidRequest(Exception):
-    """A request that is refused, with the HTTP status and OpenAI's `code` and `param`."""
-
-    def __init__(
-        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.param = param
 
 
 @dataclass(frozen=True, slots=True)
