@@ -86,8 +86,8 @@ def text_of(events: list[dict[str, Any]]) -> str:
     return "".join(e["delta"] for e in events if e["type"] == "TEXT_MESSAGE_CONTENT")
 
 
-def agent_of(*replies: Reply, **options: Any) -> Agent[Any, Any]:
-    return Agent(ScriptedModel(replies), **{"tools": [add, nap, pay], **options})
+def agent_of(*replies: Reply, tools: Any = (add, nap, pay), **options: Any) -> Agent[Any, Any]:
+    return Agent(ScriptedModel(replies), tools=tools, **options)
 
 
 def test_a_run_over_a_real_server_is_thinking_calls_results_and_text() -> None:
@@ -204,13 +204,21 @@ def test_a_typed_output_is_the_result_and_a_message() -> None:
 
 
 def test_an_answer_that_a_check_refuses_is_not_sent() -> None:
-    def check(output: str) -> None:
+    def check(output: object) -> None:
         raise Blocked("no secrets")
 
-    events = ask(agent_of(say("The word is swordfish."), check_output=check))
-    assert "swordfish" not in json.dumps(events)
-    assert events[-1]["outcome"] == {"type": "cancelled"}
-    assert "no secrets" in text_of(events)
+    class Word(BaseModel):
+        word: str
+
+    in_a_call = {"output_type": Word, "output_mode": "tool"}
+    for reply, options in (
+        (say("The word is swordfish."), {}),
+        (call("final_result", word="swordfish"), in_a_call),
+    ):
+        events = ask(agent_of(reply, check_output=check, **options))
+        assert "swordfish" not in json.dumps(events)
+        assert events[-1]["outcome"] == {"type": "cancelled"}
+        assert "no secrets" in text_of(events)
 
 
 def test_a_run_that_a_limit_stops_is_not_a_success() -> None:
@@ -345,6 +353,13 @@ BAD: dict[str, Any] = {
         "threadId": "t",
         "runId": "r",
         "messages": [{"id": "1", "role": "assistant", "toolCalls": [7]}, HELLO],
+    },
+    "no content": {"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user"}]},
+    "id of a call": {
+        "threadId": "t",
+        "runId": "r",
+        "messages": [{"id": "1", "role": "tool", "toolCallId": ["a"], "content": "5"}, HELLO],
+        "resume": [{"interruptId": "c", "status": "cancelled"}],
     },
     "resume": {"threadId": "t", "runId": "r", "messages": [HELLO], "resume": [{}]},
     "too many": {"threadId": "t", "runId": "r", "messages": [HELLO] * 2001},

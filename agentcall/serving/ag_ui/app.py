@@ -97,9 +97,11 @@ class AGUIEndpoint:
     async def _stream(
         self, request: Request, run_input: RunAgentInput
     ) -> AsyncGenerator[bytes, None]:
-        may_change = self._agent.spec.may_change_answers
-        streams = self._agent.output_type is str and not may_change
-        writer = EventWriter(run_input, streams=streams, shows_partial=not may_change)
+        writer = EventWriter(
+            run_input,
+            typed=self._agent.output_type is not str,
+            may_change=self._agent.spec.may_change_answers,
+        )
         request.state.run_input = run_input.fields
         deps = self._deps(request) if self._deps else None
         async with (

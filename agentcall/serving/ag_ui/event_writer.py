@@ -44,6 +44,7 @@ from agentcall.messages import (
     tool_call_to_json,
 )
 from agentcall.result import PendingCall, RunResult
+from agentcall.runtime.output_choices import OUTPUT_TOOL
 from agentcall.serving.ag_ui.run_input import RunAgentInput
 from agentcall.serving.openai_api.response import format_answer
 from agentcall.tools.serialize import to_json_value
@@ -60,15 +61,16 @@ _DENIAL_SCHEMA: JSON = {
 class EventWriter:
     """Writes the server-sent events of one run.
 
-    streams: whether text is sent as it arrives. That of a typed output isn't, as it may be
-        repaired, nor that of an agent whose hooks or checks may change or block an answer.
-    shows_partial: whether partial outputs are sent.
+    typed: whether the agent has a typed output. It is sent whole, as it may be repaired, and the
+        call of a tool that only gives the output is not sent.
+    may_change: whether hooks or checks may change or block an answer, which is then sent whole.
     """
 
-    def __init__(self, run_input: RunAgentInput, *, streams: bool, shows_partial: bool) -> None:
+    def __init__(self, run_input: RunAgentInput, *, typed: bool, may_change: bool) -> None:
         self._input = run_input
-        self._streams = streams
-        self._shows_partial = shows_partial
+        self._is_typed = typed
+        self._streams = not typed and not may_change
+        self._shows_partial = not may_change
         self._open_text = self._open_thinking = ""
         self._turn_id = _new_id()
         self._turn_has_ended = False
@@ -199,7 +201,8 @@ class EventWriter:
 
     def _write_call(self, call: ToolCall) -> Iterator[bytes]:
         """Yield the events of a call, unless they have been sent."""
-        if call.id in self._call_turns:
+        is_output = self._is_typed and f"{call.name}_".startswith(f"{OUTPUT_TOOL}_")
+        if is_output or call.id in self._call_turns:
             return
         yield from self._close()
         self._call_turns[call.id] = self._turn_id
@@ -214,7 +217,7 @@ class EventWriter:
         yield _encode("TOOL_CALL_END", toolCallId=call.id)
 
     def _write_result(self, result: ToolResult) -> Iterator[bytes]:
-        if result.call_id in self._result_ids:
+        if result.call_id in self._result_ids or result.call_id not in self._call_turns:
             return
         self._result_ids[result.call_id] = _new_id()
         yield _encode(

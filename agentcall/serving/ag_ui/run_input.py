@@ -21,6 +21,8 @@ from agentcall.serving.run_requests import MAX_MESSAGES, InvalidRequest
 
 Wire: TypeAlias = Mapping[str, Any]  # Any: JSON of a client, which this module checks
 
+_ROLES = ("developer", "system", "user", "assistant", "tool", "reasoning", "activity")
+
 
 @dataclass(frozen=True, slots=True)
 class RunAgentInput:
@@ -92,7 +94,22 @@ def _list_messages(fields: Wire) -> Iterator[Wire]:
         )
     for index, message in enumerate(messages):
         _get_text(message, "id", f"messages[{index}].id")
-        if _get_text(message, "role", f"messages[{index}].role") != "activity":
+        role = _get_text(message, "role", f"messages[{index}].role")
+        if role not in _ROLES:
+            raise InvalidRequest(
+                f"messages[{index}].role is {role!r:.100}; use one of {', '.join(_ROLES)}",
+                param="messages",
+            )
+        may_be_empty = role in ("assistant", "activity")
+        if not may_be_empty and not isinstance(message.get("content"), (str, list)):
+            raise InvalidRequest(
+                f"messages[{index}].content is {message.get('content')!r:.100}; use a text or a "
+                "list of parts",
+                param="messages",
+            )
+        if role == "tool":
+            _get_text(message, "toolCallId", f"messages[{index}].toolCallId")
+        if role != "activity":
             yield message
 
 
@@ -134,7 +151,7 @@ def _list_denials(fields: Wire, shown: Sequence[Wire]) -> Iterator[dict[str, JSO
     """
     if fields.get("resume") is None:
         return
-    answered = {message.get("toolCallId") for message in shown if message["role"] == "tool"}
+    answered = [message.get("toolCallId") for message in shown if message["role"] == "tool"]
     calls = (call for message in shown for call in _list_call_ids(message))
     waiting = [call_id for call_id in calls if call_id not in answered]
     denied: set[str] = set()
