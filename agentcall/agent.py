@@ -1083,7 +1083,8 @@ def _check_fields(agent: Agent[Any, Any]) -> None:
 def _are_skills(value: object) -> bool:
     # Their class is imported only if an agent has any.
     items = cast("Sequence[object]", value if isinstance(value, (list, tuple)) else [value])
-    return all(hasattr(item, "list_files") for item in items)
+    is_list = isinstance(value, (list, tuple))
+    return is_list and all(hasattr(i, "list_files") and not isinstance(i, type) for i in items)
 
 
 _EXPECTED_FIELDS = {
@@ -1101,7 +1102,7 @@ def _check_conversation(messages: object, session: object) -> None:
     """Raise UsageError for `messages` or a `session` of a type that is often confused with it."""
     if hasattr(messages, "new_messages"):
         raise UsageError("messages= is a RunResult; pass result.messages")
-    if not (session is None or hasattr(session, "acquire")):
+    if session is not None and (isinstance(session, type) or not hasattr(session, "acquire")):
         raise UsageError(f"session={session!r:.100} is not a session; use SQLiteSession(id)")
 
 
@@ -1120,7 +1121,7 @@ def _check_unique_names(agent: Agent[Any, Any]) -> None:
 
 def _check_inbox(inbox: object) -> None:
     """Raise UsageError for anything but an inbox."""
-    if not hasattr(inbox, "close_if_empty"):
+    if isinstance(inbox, type) or not hasattr(inbox, "close_if_empty"):
         raise UsageError(f"inbox={inbox!r:.100} is not an Inbox: inbox = Inbox()")
 
 

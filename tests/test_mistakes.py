@@ -13,7 +13,17 @@ from typing import Any, cast
 import pytest
 from rows import each_row
 
-from agentcall import Agent, Limits, RunResult, SQLiteSession, ToolRegistry, tool
+from agentcall import (
+    Agent,
+    Inbox,
+    Limits,
+    RunResult,
+    Skill,
+    SQLiteSession,
+    ToolRegistry,
+    tool,
+)
+from agentcall.durable import durable
 from agentcall.errors import (
     AgentCallError,
     MissingExtra,
@@ -21,8 +31,12 @@ from agentcall.errors import (
     SchemaError,
     UsageError,
 )
+from agentcall.evals import Case, answer_contains
+from agentcall.mcp import MCPTools
+from agentcall.models.code_mode import CodeMode
 from agentcall.result import NoOutput
-from agentcall.testing import ScriptedModel, call, forever, say
+from agentcall.sessions import Summary, Window
+from agentcall.testing import ScriptedModel, call, cassette, forever, say
 
 agent: Any = Agent  # Any: the mistakes are what a type checker would report
 
@@ -90,6 +104,26 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "a result that is other JSON": (lambda: RunResult.from_json("{}"), "it has no 'stop_reason'"),
     "a text in a script": (lambda: ScriptedModel(["hello"]), "write a text as say('hello')"),  # type: ignore[list-item]
     "a list in a script": (lambda: ScriptedModel([[call("f")]]), "calls(call(...), "),  # type: ignore[list-item]
+    "one reply as a script": (lambda: ScriptedModel(cast("Any", say("a"))), "this is one reply"),
+    "no script": (lambda: ScriptedModel(cast("Any", None)), "None is not a script; use a list"),
+    "a number as a reply": (lambda: say(cast("Any", 5)), "say(5): it has to be a text"),
+    "a tool as the name of a call": (lambda: call(cast("Any", double)), "the name of a tool"),
+    "a command as a list": (lambda: MCPTools(cast("Any", ["npx", "me"])), "it has to be one text"),
+    "a class as a rule": (lambda: agent(make_model(), compact=Summary), "use Summary(keep=10)"),
+    "a text as a count": (lambda: Summary(keep=cast("Any", "10")), "Summary(keep='10')"),
+    "no count": (lambda: Window(cast("Any", None)), "Window(None): it has to be a number"),
+    "a skill that is not in a list": (lambda: agent(make_model(), skills=Skill("a", "b", "c")),
+                                      "it has to be a list of Skill"),
+    "a class as a skill": (lambda: agent(make_model(), skills=[Skill]), "to be a list of Skill"),
+    "no folder of a skill": (lambda: Skill.read(cast("Any", None)), "None is not the path"),
+    "a class as an inbox": (lambda: ask("a", inbox=Inbox), "is not an Inbox: inbox = Inbox()"),
+    "a class as a session": (lambda: ask("a", session=SQLiteSession), "use SQLiteSession(id)"),
+    "a class behind code mode": (lambda: CodeMode(cast("Any", ScriptedModel)), "is not a model"),
+    "a check that is not in a list": (lambda: Case("a", cast("Any", answer_contains("b"))),
+                                      "it has to be a list of checks"),
+    "a path as a journal": (lambda: durable(Agent(make_model()), cast("Any", Path("runs.db"))),
+                            "use a text such as sqlite:///runs.db"),
+    "no path of a cassette": (lambda: cassette(cast("Any", None)).__enter__(), "path of a file"),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
 from agentcall.durable.journal import JournalDatabase
@@ -28,6 +29,8 @@ def make_opener(
     lease: seconds after which another machine takes over a run whose worker is silent.
     make: whether to create a file that does not exist.
     """
+    if not isinstance(cast("object", url), str):
+        raise UsageError(f"{url!r:.100} is not a journal; use a text such as sqlite:///runs.db")
     if url.startswith(_SQLITE_PREFIX) and len(url) > len(_SQLITE_PREFIX):
         return partial(
             SQLiteDatabase, Path(unquote(url[len(_SQLITE_PREFIX) :])).absolute(), make=make

@@ -57,6 +57,12 @@ class Case:
     deps: Any = None  # Any: the user's own type
 
     def __post_init__(self) -> None:
+        checks: object = self.checks
+        if not isinstance(checks, (list, tuple)) or not all(map(callable, self.checks)):
+            raise UsageError(
+                f"Case(checks={checks!r:.100}): it has to be a list of checks, such as "
+                '[answer_contains("Oslo")]'
+            )
         if not self.name:
             title = " ".join(str(self.prompt).split())
             object.__setattr__(self, "name", title if len(title) <= 60 else f"{title[:59]}…")

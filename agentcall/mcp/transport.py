@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from subprocess import DEVNULL
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from agentcall.errors import MissingExtra, UsageError
@@ -100,6 +100,11 @@ def parse_transport(
     server: str, env: Mapping[str, str] | None, headers: Mapping[str, str] | None
 ) -> MCPTransport:
     """Return the transport for a command or URL. Raise UsageError if it is neither."""
+    if not isinstance(cast("object", server), str):
+        raise UsageError(
+            f"MCPTools({server!r:.100}): it has to be one text, the URL of a server or a command "
+            'with its arguments, such as "npx my-server --read-only"'
+        )
     if server.startswith(("http://", "https://")):
         if env:
             raise UsageError(f"env= goes with a command, and {server!r} is a URL; use headers=")

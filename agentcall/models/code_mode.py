@@ -58,6 +58,7 @@ from agentcall.models.program import (
     ProgramStep,
     run_program,
 )
+from agentcall.models.resolve import ModelLike, resolve_model
 
 _NO_USAGE = Usage()
 _NO_OUTPUT = "it printed nothing; end with print(...)"
@@ -66,11 +67,11 @@ _NO_OUTPUT = "it printed nothing; end with print(...)"
 class CodeMode:
     """A model that calls tools by programs: `Agent("code:ollama:qwen3", tools=[...])`.
 
-    model: the model that writes them. Needs the extra `python`.
+    model: the model that writes them, as in `Agent`. Needs the extra `python`.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: ModelLike) -> None:
+        self._model = resolve_model(model)
 
     @property
     def inner_model(self) -> Model:

@@ -86,12 +86,16 @@ class CompactionStrategy(Protocol):
         ...
 
 
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 class Window:
     """Keeps the last messages, at most `keep`."""
 
     def __init__(self, keep: int = 20) -> None:
-        if keep < 1:
-            raise UsageError(f"Window({keep}): it has to keep at least one message")
+        if not _is_count(keep, 1):
+            raise UsageError(f"Window({keep!r:.100}): it has to be a number of at least 1")
         self._keep = keep
 
     async def plan_compaction(self, messages: Sequence[Message]) -> CompactionPlan:
@@ -112,9 +116,9 @@ class Summary:
     """
 
     def __init__(self, model: Model | str | None = None, keep: int = 10) -> None:
-        if keep < 0:
-            raise UsageError(f"Summary(keep={keep}): it cannot keep fewer than 0 messages")
-        self._model = resolve_model(model) if isinstance(model, str) else model
+        if not _is_count(keep, 0):
+            raise UsageError(f"Summary(keep={keep!r:.100}): it has to be a number of at least 0")
+        self._model = None if model is None else resolve_model(model)
         self._keep = keep
 
     async def plan_compaction(

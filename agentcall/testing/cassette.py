@@ -89,6 +89,8 @@ def cassette(
     Raises UsageError, while the block runs, for a request that is not recorded: it says in what the
     request differs.
     """
+    if not isinstance(cast("object", path), (str, os.PathLike)):
+        raise UsageError(f"cassette({path!r:.100}): it has to be the path of a file")
     file = Path(path)
     match _choose_mode(mode, file):
         case "play":

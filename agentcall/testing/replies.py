@@ -8,10 +8,10 @@ faults in `agentcall.testing.faults` wrap it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from typing_extensions import Self, TypedDict, Unpack
 
@@ -247,11 +247,15 @@ ReplyFunction: TypeAlias = Callable[[list[JSONFields], list[JSONFields]], Reply]
 
 def say(text: str, *, thinking: str = "") -> Completion:
     """Return a reply with a text, and with `thinking` (`reasoning_content`) before it if given."""
+    if not isinstance(cast("object", text), str):
+        raise UsageError(f"say({text!r:.100}): it has to be a text")
     return Completion(text=text, thinking=thinking)
 
 
 def call(name: str, /, **arguments: object) -> Completion:
     """Return a reply with one native tool call: `call("add", a=2, b=3)`."""
+    if not isinstance(cast("object", name), str):
+        raise UsageError(f"call({name!r:.100}): it has to be the name of a tool")
     return Completion(calls=(ScriptedCall(name, arguments),))
 
 
@@ -281,6 +285,10 @@ def forever(reply: Reply) -> RepeatedReply:
 
 def require_replies(script: Sequence[object]) -> list[Reply]:
     """Return the replies of a script. Raises UsageError for an item that is not a reply."""
+    if isinstance(script, Reply):
+        raise UsageError("this is one reply; a script is a list, such as [forever(say(text))]")
+    if not isinstance(cast("object", script), Iterable):
+        raise UsageError(f"{script!r:.100} is not a script; use a list such as [say(text)]")
     replies: list[Reply] = []
     for item in script:
         if not isinstance(item, Reply):

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Skill:
     @classmethod
     def read(cls, folder: str | Path, tools: object = ()) -> Self:
         """Read the skill of a folder with a `SKILL.md`. Raises UsageError if it has none."""
-        folder = Path(folder)
+        folder = _to_path(folder)
         path = folder / "SKILL.md"
         try:
             found = _FRONT_MATTER.match(path.read_text("utf-8"))
@@ -102,7 +103,7 @@ class Skill:
     @classmethod
     def read_all(cls, folder: str | Path) -> list[Self]:
         """Read the skills of the folders in this one. Raises UsageError if there is none."""
-        folders = sorted(path.parent for path in Path(folder).glob("*/SKILL.md"))
+        folders = sorted(path.parent for path in _to_path(folder).glob("*/SKILL.md"))
         if not folders:
             raise UsageError(f"{folder} has no folder with a SKILL.md")
         return [cls.read(found) for found in folders]
@@ -135,6 +136,12 @@ class Skill:
             return file.read_text("utf-8")
         except UnicodeDecodeError:
             raise ModelRetry(f"{path} is not a text file.") from None
+
+
+def _to_path(folder: object) -> Path:
+    if not isinstance(folder, (str, os.PathLike)):
+        raise UsageError(f"{folder!r:.100} is not the path of a folder")
+    return Path(cast("str | os.PathLike[str]", folder))
 
 
 def _parse_front_matter(path: Path, text: str) -> Mapping[str, object]:
