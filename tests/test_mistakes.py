@@ -118,7 +118,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "no folder of a skill": (lambda: Skill.read(cast("Any", None)), "None is not the path"),
     "a class as an inbox": (lambda: ask("a", inbox=Inbox), "is not an Inbox: inbox = Inbox()"),
     "a class as a session": (lambda: ask("a", session=SQLiteSession), "use SQLiteSession(id)"),
-    "a class behind code mode": (lambda: CodeMode(cast("Any", ScriptedModel)), "is not a model"),
+    "a name in CodeMode": (lambda: CodeMode(cast("Any", "ollama:a")), "use Agent(\"code:NAME\")"),
     "a check that is not in a list": (lambda: Case("a", cast("Any", answer_contains("b"))),
                                       "it has to be a list of checks"),
     "a path as a journal": (lambda: durable(Agent(make_model()), cast("Any", Path("runs.db"))),

@@ -35,6 +35,7 @@ from agentcall.dialects.code import (
     render_conversation,
 )
 from agentcall.dialects.dialect import PromptSpec
+from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, ToolResult, Transcript, Usage
 from agentcall.models.model import (
     PROGRAM_STEP,
@@ -58,7 +59,6 @@ from agentcall.models.program import (
     ProgramStep,
     run_program,
 )
-from agentcall.models.resolve import ModelLike, resolve_model
 
 _NO_USAGE = Usage()
 _NO_OUTPUT = "it printed nothing; end with print(...)"
@@ -67,11 +67,16 @@ _NO_OUTPUT = "it printed nothing; end with print(...)"
 class CodeMode:
     """A model that calls tools by programs: `Agent("code:ollama:qwen3", tools=[...])`.
 
-    model: the model that writes them, as in `Agent`. Needs the extra `python`.
+    model: the model that writes them. Needs the extra `python`.
     """
 
-    def __init__(self, model: ModelLike) -> None:
-        self._model = resolve_model(model)
+    def __init__(self, model: Model) -> None:
+        if isinstance(model, type) or not hasattr(model, "ask"):
+            raise UsageError(
+                f"CodeMode({model!r:.100}): it has to be a model; with a name, use "
+                'Agent("code:NAME")'
+            )
+        self._model = model
 
     @property
     def inner_model(self) -> Model:

@@ -55,6 +55,7 @@ from agentcall.messages import (
     Message,
     ToolCall,
     ToolResult,
+    Transcript,
     Usage,
     User,
     assess_messages,
@@ -254,6 +255,7 @@ class AgentRun:
             result: RunResult[Any] | None = None
             if state.input.pending or state.input.paused:
                 result = await self._execute_calls(TurnPlanner(state).plan_resumed_calls())
+                state.is_in_program = state.are_tools_open and _is_in_program(state.transcript)
             elif self._is_new and state.spec.hooks is not None:
                 await self._check_input(state.spec.hooks)
             while True:
@@ -872,6 +874,20 @@ class AgentRun:
     def _append_correction(self, message: str) -> None:
         """Append a message that may quote the model: it does not count as the user's words."""
         self._state.transcript.append(User(message, tainted=self._state.is_tainted))
+
+
+def _is_in_program(transcript: Transcript) -> bool:
+    """Whether a program waits for the results of the calls that end a conversation."""
+    from agentcall.dialects.code import parse_saved_program  # late: only runs that are resumed
+
+    for index in range(len(transcript) - 1, -1, -1):
+        message = transcript[index]
+        if isinstance(message, Assistant) and message.calls:
+            if message.thinking:
+                return parse_saved_program(message.thinking) is not None
+        elif not isinstance(message, ToolResult):
+            break
+    return False
 
 
 def _inherit_taint(

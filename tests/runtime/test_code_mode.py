@@ -523,3 +523,12 @@ def test_words_after_a_silent_program_are_asked_for_within_the_window() -> None:
     agent = Agent(CodeMode(model), tools=[read_log], limits=Limits(context=2_000))
     assert agent.run_sync("go").output == "Read."
     assert len(model.requests[1].messages[-1]["content"]) < 6_000
+
+
+def test_a_program_that_waited_for_approval_goes_on_without_a_request() -> None:
+    agent, bought = make_shop([write('x = buy("a")', "print(x)")])
+    agent = replace(agent, limits=Limits(requests=1))
+    paused = agent.run_sync("go")
+    result = agent.resume_sync(paused, {paused.pending[0].call.id: Approved()})
+    assert (result.stop_reason, result.output, bought) == ("final", "bought a", ["a"])
+    assert result.usage.requests == 1
