@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from agentcall import Agent, Hooks, Limits, RunContext, Skill, SQLiteSession, tool
+from agentcall import Agent, Hooks, Limits, RunContext, RunFinished, Skill, SQLiteSession, tool
 from agentcall.approvals import Approved, Denied, Edited
 from agentcall.dialects.code import FunctionSet, read_answer
 from agentcall.durable import durable
@@ -478,7 +478,7 @@ def test_a_program_that_reads_more_than_the_window_keeps_its_place_and_the_conve
     model = ScriptedModel([program])
     agent = Agent(CodeMode(model), tools=[read_log], limits=Limits(context=2_000))
     events = list(agent.run_stream_sync("go"))
-    result = events[-1].result  # type: ignore[union-attr]
+    (result,) = (event.result for event in events if isinstance(event, RunFinished))
     assert (result.output, result.usage.tool_calls, result.usage.requests) == ("36102", 12, 1)
     assert not [event for event in events if isinstance(event, (AnswerDiscarded, MessagesOmitted))]
 
