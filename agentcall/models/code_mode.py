@@ -8,8 +8,8 @@ Rules:
 1. What a program printed is the answer. A program that printed nothing is followed by a request for
    words, without functions; one that ends with loading a skill or finding tools, by a request for
    the next program.
-2. A program that failed is written again; the model reads the traceback. An equal call that an
-   earlier program made since the question is not made again: it has the result that it had.
+2. A program that failed, or whose answer is rejected, is written again; the model reads why. An
+   equal call that an earlier program of the run made is not made again: it has its result.
 3. Of an answer that was cut, nothing is run.
 4. A program reads whole results: what the conversation has shortened or left out, and what hooks
    leave out, is left out for the model behind it alone.
@@ -36,7 +36,7 @@ from agentcall.dialects.code import (
 )
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
-from agentcall.messages import Assistant, Message, ToolResult, Transcript, Usage
+from agentcall.messages import Message, ToolResult, Transcript, Usage
 from agentcall.models.model import (
     PROGRAM_STEP,
     Model,
@@ -105,10 +105,11 @@ class CodeMode:
         can_call = request.tool_choice != "none" and bool(prompt.tools or prompt.answer_schema)
         functions = FunctionSet(prompt.tools, prompt.answer_schema)
         items = read_conversation(request.transcript)
-        whole = items if request.whole is None else read_conversation(request.whole)
-        record = whole[-1] if whole else None
+        whole = tuple(request.transcript) if request.whole is None else request.whole
+        own = read_conversation(whole[request.begin :])  # of this run
+        record = own[-1] if own else None
         if can_call and isinstance(record, ProgramRecord) and record.is_open:
-            step = await self._continue(record, functions, whole)
+            step = await self._continue(record, functions, own)
             if step is not None:
                 for part in step:
                     yield part
@@ -117,7 +118,7 @@ class CodeMode:
                 yield ResponseEnd(PROGRAM_STEP, _NO_USAGE)
                 return
             can_call = record.has_loaded
-        recalled = _collect_earlier_results(whole) if can_call else {}
+        recalled = _collect_earlier_results(own) if can_call else {}
         answer = self._ask_model(request, functions, items, recalled, can_call=can_call)
         try:
             async for part in answer:
@@ -253,18 +254,14 @@ async def _run(
 def _collect_earlier_results(
     items: Sequence[Message | ProgramRecord],
 ) -> dict[ProgramCall, ToolResult]:
-    """Return the results of the calls that programs have made since the last answer.
+    """Return the results of the calls that the programs of a run have made.
 
     A failed call is not among them: it may be made again.
     """
-    found: dict[ProgramCall, ToolResult] = {}
-    for item in items:
-        if isinstance(item, Assistant) or (isinstance(item, ProgramRecord) and item.output):
-            found.clear()
-        elif isinstance(item, ProgramRecord):
-            found.update(
-                (ProgramCall(call.name, call.arguments).normalize(), result)
-                for call, result in item.calls
-                if not result.is_error
-            )
-    return found
+    return {
+        ProgramCall(call.name, call.arguments).normalize(): result
+        for item in items
+        if isinstance(item, ProgramRecord)
+        for call, result in item.calls
+        if not result.is_error
+    }

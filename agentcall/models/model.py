@@ -26,6 +26,7 @@ class ModelRequest:
     whole: the conversation with all that the transcript has shortened or left out, for a program,
         which reads whole results; None if that is nothing.
     is_step: no request may be made: a program continues, or has ended without an answer.
+    begin: the index of the run's first message in the whole conversation.
     """
 
     transcript: Transcript
@@ -36,6 +37,7 @@ class ModelRequest:
     holds_answer: bool = False
     whole: Sequence[Message] | None = None
     is_step: bool = False
+    begin: int = 0
 
 
 @dataclass(frozen=True, slots=True)

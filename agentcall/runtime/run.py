@@ -501,6 +501,7 @@ class AgentRun:
             holds_answer=state.holds_answer,
             whole=state.view.restore(state.transcript) if state.view.is_partial else None,
             is_step=state.is_in_program,
+            begin=state.input.start,
         )
         key, hooks = f"{state.run_id}:{state.turns}", state.spec.hooks
         if hooks is not None and not hooks.before_model:

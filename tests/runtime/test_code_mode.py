@@ -10,7 +10,17 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from agentcall import Agent, Hooks, Limits, RunContext, RunFinished, Skill, SQLiteSession, tool
+from agentcall import (
+    Agent,
+    Hooks,
+    Limits,
+    ModelRetry,
+    RunContext,
+    RunFinished,
+    Skill,
+    SQLiteSession,
+    tool,
+)
 from agentcall.approvals import Approved, Denied, Edited
 from agentcall.dialects.code import FunctionSet, read_answer
 from agentcall.durable import durable
@@ -532,3 +542,26 @@ def test_a_program_that_waited_for_approval_goes_on_without_a_request() -> None:
     result = agent.resume_sync(paused, {paused.pending[0].call.id: Approved()})
     assert (result.stop_reason, result.output, bought) == ("final", "bought a", ["a"])
     assert result.usage.requests == 1
+
+
+def test_a_program_whose_answer_is_rejected_makes_no_call_twice() -> None:
+    outbox = Outbox()
+
+    def check(answer: str) -> None:
+        if answer != "done":
+            raise ModelRetry("Say done.")
+
+    script = [write('print(send("Ann"))'), write('send("Ann")', 'print("done")')]
+    assert run(*script, tools=outbox, check_output=check).output == "done"
+    typed = [write('send("Bob")', 'answer("x")'), write('send("Bob")', "answer(5)")]
+    assert run(*typed, tools=outbox, output_type=int).output == 5
+    assert outbox.sent == ["Ann", "Bob"]
+
+
+def test_the_next_question_may_make_an_equal_call() -> None:
+    outbox = Outbox()
+    script = [write('print(send("Ann"))'), write('print(send("Ann"))')]
+    agent: Agent = Agent(CodeMode(ScriptedModel(script)), tools=outbox)
+    first = agent.run_sync("Write to Ann.")
+    agent.run_sync("Write to Ann again.", messages=first.messages)
+    assert outbox.sent == ["Ann", "Ann"]
