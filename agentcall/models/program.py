@@ -4,7 +4,7 @@ https://github.com/pydantic/monty: an interpreter in a process of its own, witho
 environment or packages. Rules:
 1. A program is run from its start each time, with the results that its calls had: it continues in
    another process as in this one, and nothing of an interpreter's memory is ever loaded.
-2. So a program always does the same: its clock stands at the time at which it began, and its random
+2. So a program always does the same: its clock shows the time at which it began, and its random
    numbers are drawn from that time.
 3. A call that failed raises an exception in the program, which may catch it.
 4. Calls inside one `await`, as with asyncio.gather, are made at the same time.

@@ -144,7 +144,7 @@ def _parse_address(program: ServerProgram, value: str) -> str:
     except ValueError:
         raise UsageError(
             f"the environment has {program.url_variable or program.port_variable}={value!r}, which "
-            f"is no address of {program.title}: host:port or a URL"
+            f"is not an address of {program.title}: host:port or a URL"
         ) from None
     if host in _UNSPECIFIED:
         host = LOOPBACK

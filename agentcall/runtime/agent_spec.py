@@ -207,7 +207,7 @@ def check_compaction(rule: object) -> None:
     if rule is None or (hasattr(rule, "plan_compaction") and not isinstance(rule, type)):
         return
     raise UsageError(
-        f"compact={rule!r:.100} is no rule: use Summary(keep=10) or Window(20) of "
+        f"compact={rule!r:.100} is not a rule: use Summary(keep=10) or Window(20) of "
         "agentcall.sessions"
     )
 

@@ -2,7 +2,7 @@
 
 Rules:
 1. The call of a `final` tool ends the run once it has succeeded; its result, or its arguments if it
-   returns nothing, is the output. Until then, an answer in words is no answer.
+   returns nothing, is the output. Until then, an answer in words is not an answer.
 2. Calls of one turn are made in their order where a rule depends on it: a call before which another
    one has to succeed waits for that one, and a final call for all that precede it. It is not made
    if one of them fails, or waits for a person. What follows a final call is not made.

@@ -110,7 +110,7 @@ class ContextView:
     def iter_visible(
         self, messages: Sequence[Message], first: int
     ) -> Iterator[tuple[Message, int | None]]:
-        """Yield the full messages from `first` on, with their indexes; heads stand for the cut."""
+        """Yield the full messages from `first` on, with their indexes; heads replace the cut."""
         place = first
         for cut in self.cuts:
             yield from ((messages[i], i) for i in range(place, cut.start))

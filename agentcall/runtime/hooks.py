@@ -10,9 +10,9 @@ Rules:
    it was changed: in the result, the session and the journal.
 4. A recorded step is not changed again. Where a run continues after a crash, `after_model`,
    `before_tool` and `check_output` see the last recorded answer once more: they have to return the
-   same for the same, and what they need of the world belongs into a tool or the deps.
-5. `Blocked` ends the run without an output, `ModelRetry` is told to the model. Any other exception
-   is a mistake in the program: it ends the run and the runs above it.
+   same for the same input, and what they need from outside belongs in a tool or the deps.
+5. `Blocked` ends the run without an output, `ModelRetry` is reported to the model. Any other
+   exception is a mistake in the program: it ends the run and the runs above it.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class HookSet:
 
 
 def _require_hooks(item: object) -> None:
-    """Raise UsageError for an object that is no hook, or a method that would not be called."""
+    """Raise UsageError for an object that is not a hook, or a method that would not be called."""
     if isinstance(item, type):
         raise UsageError(f"hooks has the class {item.__name__}; make an object: {item.__name__}()")
     named = [name for name in dir(item) if name.startswith(("before_", "after_"))]
@@ -283,7 +283,7 @@ def _require(value: object, before: T, kind: type[T], method: Callable[..., obje
 
 
 def _require_text(value: object, what: str, method: Callable[..., object]) -> None:
-    """Raise UsageError for a part of what a hook returned that is no text."""
+    """Raise UsageError for a part of what a hook returned that is not a text."""
     if not isinstance(value, str):
         name = getattr(method, "__qualname__", repr(method))
         raise UsageError(f"{name} returned {value!r:.100}: the {what} has to be a text")

@@ -39,7 +39,7 @@ class Inbox:
     def send(self, message: Prompt | User) -> bool:
         """Send a message of the user: a text, an image, or a list of these.
 
-        Returns False if the run has ended. Raises UsageError for what is no message.
+        Returns False if the run has ended. Raises UsageError for what is not a message.
         """
         user = message if isinstance(message, User) else to_user_message(message)
         with self._lock:

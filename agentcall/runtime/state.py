@@ -842,8 +842,8 @@ class RunState:
     def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:
         """Build the result of a run that ends without an answer.
 
-        A text that was rejected or announced a call is no output, and neither is the result of a
-        tool: `RunResult.text` and `RunResult.last_tool_result` have them.
+        A text that was rejected or announced a call is not an output, and neither is the result of
+        a tool: `RunResult.text` and `RunResult.last_tool_result` have them.
         """
         return self.build_result(reason, MissingOutput(why))
 

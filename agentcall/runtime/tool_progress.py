@@ -4,7 +4,7 @@ Rules:
 1. A tool never waits: what it reports is queued, from whatever thread, and emitted in the run's
    event loop, in the order in which it was reported.
 2. A call's progress is emitted before its end; what is reported after it is logged and dropped.
-3. Progress is no state: it is not recorded, and a call that is not executed again reports none.
+3. Progress is not state: it is not recorded, and a call that is not executed again reports none.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ T = TypeVar("T", bound=Outcome)
 
 
 async def call_with_retries(call: Callable[[], Awaitable[T]], attempts: int) -> T:
-    """Call until the outcome is no failure that may pass; return the last outcome."""
+    """Call until the outcome is not a failure that may pass; return the last outcome."""
     from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
     from tenacity.wait import wait_random_exponential
 

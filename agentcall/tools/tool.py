@@ -80,7 +80,7 @@ class RunContext(Generic[Deps]):
 
         The run continues with it if it would end with an answer otherwise. May be called from any
         thread. Returns False if the call is not of a run, or has ended or was given up. Raises
-        UsageError for what is no text, and in an isolated tool.
+        UsageError for what is not a text, and in an isolated tool.
         """
         text = cast("object", message)  # a program without a type checker passes anything
         if not isinstance(text, str):

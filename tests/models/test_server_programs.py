@@ -93,7 +93,7 @@ def test_other_variables_are_for_their_own_programs(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match="OPENAI_BASE_URL is not set"):
         locate_program("openai", "x")
     monkeypatch.setenv("OLLAMA_HOST", "http://host:port")
-    with pytest.raises(UsageError, match="OLLAMA_HOST='http://host:port', which is no address"):
+    with pytest.raises(UsageError, match="OLLAMA_HOST='http://host:port', which is not an address"):
         Agent("ollama:qwen3")
 
 

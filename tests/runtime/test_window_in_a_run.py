@@ -404,7 +404,7 @@ async def test_a_rule_of_ones_own_may_fail_or_keep_everything() -> None:
         model = ScriptedModel(refuse_above(1_000))
         agent = Agent(model, compact=rule)  # type: ignore[arg-type]  # a list for a sequence
         assert (await agent.run("And?", messages=history)).output
-    with pytest.raises(UsageError, match="compact='Summary' is no rule"):
+    with pytest.raises(UsageError, match="compact='Summary' is not a rule"):
         Agent(ScriptedModel(), compact="Summary")  # type: ignore[arg-type]
 
 

@@ -565,8 +565,8 @@ def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject
     """Build the schema of a turn, which holds the model to the `tool_choice`.
 
     A tool's name leaves only a call of this tool: no plan, which may begin with another one. So do
-    the rules of the run: a tool that may not be called yet is no option, and neither is an answer
-    before the calls that it needs, or where a call ends the run.
+    the rules of the run: a tool that may not be called yet is not an option, and neither is an
+    answer before the calls that it needs, or where a call ends the run.
     """
     definitions: JSONObject = {}
     options: list[JSONObject] = []
