@@ -24,6 +24,9 @@ T = TypeVar("T")
 RECONNECT_TIMEOUT = 30.0
 """Seconds for which a broken connection is retried."""
 
+_KEPT_SECONDS = 24 * 3600.0
+"""How long the file of a dead process stays: longer than any lease."""
+
 _RETRY_PAUSE = 0.25
 _LOCK_ID = 0x61676361
 _TABLES = """
@@ -53,7 +56,9 @@ class PostgresDatabase:
         self.lease_seconds = lease
         self.heartbeat_seconds = lease / 4
         self._url = url
-        self.lease_owner = LeaseOwner(Path(tempfile.gettempdir()) / "agentcall")
+        self.lease_owner = LeaseOwner(
+            Path(tempfile.gettempdir()) / "agentcall", keep_seconds=_KEPT_SECONDS
+        )
         self._connection: psycopg.Connection | None = None
         self._clock_offset: float | None = None
         try:

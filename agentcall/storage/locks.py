@@ -13,6 +13,7 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from time import time
 from weakref import WeakSet
 
 from agentcall.errors import JournalError
@@ -117,10 +118,15 @@ class LeaseOwner:
     It holds a `FileLock` beside `base_path` for as long as it lives. The id of a lease is
     `host:pid:random:number` and names that file, so every process of this machine can check
     whether the owner of a lease is still there.
+
+    keep_seconds: how long the file of a dead owner stays. 0: until somebody finds out that it is
+        dead. Where a missing file may also be that of another machine, it has to stay: the owner
+        may have other leases, and who found out may die before it takes the lease over.
     """
 
-    def __init__(self, base_path: Path) -> None:
+    def __init__(self, base_path: Path, *, keep_seconds: float = 0.0) -> None:
         self._base_path = base_path
+        self._keep_seconds = keep_seconds
         self._numbers = itertools.count(1)
         self._active: set[str] = set()
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -129,6 +135,17 @@ class LeaseOwner:
             self._lock = FileLock.try_acquire(path)
         except OSError as error:
             raise JournalError(f"cannot create {path}: {error.strerror}") from error
+        if keep_seconds:
+            self._remove_old_files()
+
+    def _remove_old_files(self) -> None:
+        """Remove the files of owners that have been dead for long."""
+        for path in self._base_path.parent.glob(f"{self._base_path.name}-runner-*"):
+            with suppress(OSError):  # somebody else's file, or it has just been removed
+                if path.stat().st_mtime < time() - self._keep_seconds:
+                    lock = FileLock.try_acquire(path, create=False)
+                    if lock is not None:
+                        lock.release()
 
     def create_lease(self) -> str:
         """Create a lease and return its id."""
@@ -154,7 +171,11 @@ class LeaseOwner:
             raise JournalError(f"cannot open {path}: {error.strerror}") from error
         if lock is None:
             return True
-        lock.release()  # the owner is dead; this removes its file
+        # The owner is dead.
+        if self._keep_seconds:
+            lock.close_file()
+        else:
+            lock.release()
         return False
 
     def close(self) -> None:

@@ -56,6 +56,26 @@ def test_a_lock_and_a_lease_go_with_a_process_that_is_killed(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dead_owner_of_several_leases_stays_known_where_it_may_be_elsewhere(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "runs"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "x.lock"), str(base)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        lease = process.stdout.readline().strip()
+        process.send_signal(signal.SIGKILL)
+    for owner in (LeaseOwner(base, keep_seconds=60), LeaseOwner(base, keep_seconds=60)):
+        assert [owner.is_lease_alive(lease) for _ in range(2)] == [False, False]
+        owner.close()
+    (file,) = tmp_path.glob("runs-runner-*")
+    os.utime(file, (0, 0))
+    LeaseOwner(base, keep_seconds=60).close()
+    assert list(tmp_path.glob("runs-runner-*")) == []
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_neither_holds_nor_releases_the_lock_of_its_parent(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
