@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,14 @@ class Shared:
     def lease(self, keep_alive: float = 0.0) -> Lease:
         return Lease(self.state, keep_alive)
 
+    def wait_for_holders(self, count: int) -> None:
+        """Wait until the server, which has a thread for each holder, knows of so many."""
+        for _ in range(2000):
+            if self.server._count == count:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"{self.server._count} programs hold the server, not {count}")
+
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
@@ -60,6 +69,7 @@ def test_the_last_holder_decides_how_long_the_server_waits(shared: Shared) -> No
     first, kept = shared.lease(keep_alive=0.0), shared.lease(keep_alive=60.0)
     kept.wait_until_ready()  # the server knows of both
     first.close()
+    shared.wait_for_holders(1)
     kept.close()
     assert not shared.ended.wait(0.7)
     shared.lease(keep_alive=0.0).close()

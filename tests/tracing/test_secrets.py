@@ -167,7 +167,7 @@ def everything_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 async def look_at(make: Callable[..., Model], fault: str, streamed: bool) -> None:
     """Runs an agent against a server with the fault; no secret may be seen."""
     with FakeServer(FAULTS[fault]) as server:
-        model = make(server.url, timeout=0.3) if fault == "silence" else make(server.url)
+        model = make(server.url, timeout=1.5) if fault == "silence" else make(server.url)
         agent = Agent(model, tools=[add], limits=Limits(seconds=60))
         events: list[Any] = []
         try:
