@@ -565,3 +565,17 @@ def test_the_next_question_may_make_an_equal_call() -> None:
     first = agent.run_sync("Write to Ann.")
     agent.run_sync("Write to Ann again.", messages=first.messages)
     assert outbox.sent == ["Ann", "Ann"]
+
+
+def test_the_endpoint_answers_with_what_a_program_printed() -> None:
+    from fastapi.testclient import TestClient
+
+    from agentcall.serving.openai_api import OpenAIEndpoint
+
+    program = write('print("It is", get_price("apple"))')
+    agent: Agent = Agent(CodeMode(ScriptedModel([program, program])), tools=[get_price])
+    client = TestClient(OpenAIEndpoint(agent), base_url="http://127.0.0.1")
+    body = {"model": "agent", "messages": [{"role": "user", "content": "go"}]}
+    answer = client.post("/v1/chat/completions", json=body).json()
+    assert answer["choices"][0]["message"]["content"] == "It is 0.5"
+    assert "It is 0.5" in client.post("/v1/chat/completions", json={**body, "stream": True}).text
