@@ -1,16 +1,20 @@
-"""What the endpoints share: the slots of runs, and requests that are refused or end early."""
+"""What the endpoints share: their application, the slots of runs, and requests that are refused
+or end early."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
+import orjson
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from agentcall.errors import (
     ConcurrencyLimitExceeded,
@@ -20,9 +24,10 @@ from agentcall.errors import (
     RateLimited,
 )
 from agentcall.events import Event, RunFinished
+from agentcall.messages import JSON
 from agentcall.result import RunResult
 from agentcall.serving.concurrency import ConcurrencyLimiter
-from agentcall.serving.http_security import USER_SCOPE_KEY
+from agentcall.serving.http_security import USER_SCOPE_KEY, AccessPolicy, SecurityMiddleware
 
 T = TypeVar("T")
 
@@ -176,6 +181,31 @@ def make_error_response(
     kind = "invalid_request_error" if status < 500 else "server_error"
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return JSONResponse(body, status_code=status)
+
+
+def create_app(routes: Sequence[Route], access: AccessPolicy | None) -> SecurityMiddleware:
+    """Return an application of JSON requests, with a `/health` that needs no key."""
+    app = Starlette(
+        routes=routes,
+        exception_handlers={404: handle_unknown_path, 405: handle_unknown_path},
+    )
+    endpoint_access = replace(
+        access or AccessPolicy(),
+        open_paths=frozenset({"/health"}),
+        types=frozenset({"application/json"}),
+    )
+    return SecurityMiddleware(cast("Any", app), endpoint_access)
+
+
+def parse_object(body: bytes) -> dict[str, JSON]:
+    """Return the JSON object of a body. Raise InvalidRequest for anything else."""
+    try:
+        value: object = orjson.loads(body)
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body is not a JSON object")
+    return cast("dict[str, JSON]", value)
 
 
 async def handle_unknown_path(request: Request, error: Exception) -> Response:

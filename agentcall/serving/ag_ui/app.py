@@ -13,11 +13,9 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import orjson
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -27,7 +25,7 @@ from agentcall.agent import Agent
 from agentcall.errors import ConcurrencyLimitExceeded, ModelError
 from agentcall.serving.ag_ui.event_writer import EventWriter, write_failure
 from agentcall.serving.ag_ui.run_input import RunAgentInput, parse_run_input
-from agentcall.serving.http_security import AccessPolicy, SecurityMiddleware
+from agentcall.serving.http_security import AccessPolicy
 from agentcall.serving.run_requests import (
     LARGE_BODY_BYTES,
     Capacity,
@@ -36,7 +34,7 @@ from agentcall.serving.run_requests import (
     RunSlots,
     RunStream,
     build_error_response,
-    handle_unknown_path,
+    create_app,
     prepend_chunk,
     run_while_connected,
 )
@@ -63,19 +61,11 @@ class AGUIEndpoint:
         self._agent = agent
         self._deps = deps
         self._slots = RunSlots(capacity or Capacity())
-        app = Starlette(
-            routes=[
-                Route("/", self._run, methods=["POST"]),
-                Route("/health", self._get_health),
-            ],
-            exception_handlers={404: handle_unknown_path, 405: handle_unknown_path},
-        )
-        endpoint_access = replace(
-            access or AccessPolicy(),
-            open_paths=frozenset({"/health"}),
-            types=frozenset({"application/json"}),
-        )
-        self._app = SecurityMiddleware(cast("Any", app), endpoint_access)
+        routes = [
+            Route("/", self._run, methods=["POST"]),
+            Route("/health", self._get_health),
+        ]
+        self._app = create_app(routes, access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)

@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-import orjson
-
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, clear_provenance
 from agentcall.runtime.history import read_history
 from agentcall.runtime.prompts import format_person_denial
-from agentcall.serving.run_requests import MAX_MESSAGES, InvalidRequest
+from agentcall.serving.run_requests import MAX_MESSAGES, InvalidRequest, parse_object
 
 Wire: TypeAlias = Mapping[str, Any]  # Any: JSON of a client, which this module checks
 
@@ -44,13 +42,7 @@ class RunAgentInput:
 
 def parse_run_input(body: bytes) -> RunAgentInput:
     """Parse the body of a request. Raise InvalidRequest if it is refused."""
-    try:
-        value: object = orjson.loads(body)
-    except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body is not a JSON object")
-    fields = cast("Wire", value)
+    fields = parse_object(body)
     thread_id, run_id = (_get_text(fields, name, name) for name in ("threadId", "runId"))
     shown = tuple(_list_messages(fields))
     denials = tuple(_list_denials(fields, shown))

@@ -15,12 +15,10 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -30,7 +28,7 @@ from agentcall.agent import Agent
 from agentcall.errors import ConcurrencyLimitExceeded, ModelError
 from agentcall.result import RunResult
 from agentcall.serving.concurrency import ConcurrencyLimiter
-from agentcall.serving.http_security import AccessPolicy, SecurityMiddleware
+from agentcall.serving.http_security import AccessPolicy
 from agentcall.serving.openai_api.request import CompletionRequest, parse_request
 from agentcall.serving.openai_api.response import CompletionWriter
 from agentcall.serving.run_requests import (
@@ -41,7 +39,7 @@ from agentcall.serving.run_requests import (
     RunSlots,
     RunStream,
     build_error_response,
-    handle_unknown_path,
+    create_app,
     make_error_response,
     prepend_chunk,
     run_while_connected,
@@ -109,22 +107,14 @@ class OpenAIEndpoint:
         self._deps = deps
         self._slots = RunSlots(capacity or Capacity())
         self._endpoint_metrics = EndpointMetrics(self._slots.limiter)
-        app = Starlette(
-            routes=[
-                Route("/v1/chat/completions", self._complete, methods=["POST"]),
-                Route("/v1/models", self._list_models),
-                Route("/v1/models/{name:path}", self._get_model),
-                Route("/health", self._get_health),
-                Route("/metrics", self._get_metrics),
-            ],
-            exception_handlers={404: handle_unknown_path, 405: handle_unknown_path},
-        )
-        endpoint_access = replace(
-            access or AccessPolicy(),
-            open_paths=frozenset({"/health"}),
-            types=frozenset({"application/json"}),
-        )
-        self._app = SecurityMiddleware(cast("Any", app), endpoint_access)
+        routes = [
+            Route("/v1/chat/completions", self._complete, methods=["POST"]),
+            Route("/v1/models", self._list_models),
+            Route("/v1/models/{name:path}", self._get_model),
+            Route("/health", self._get_health),
+            Route("/metrics", self._get_metrics),
+        ]
+        self._app = create_app(routes, access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
-
-import orjson
+from typing import Any
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, clear_provenance
 from agentcall.runtime.history import read_history
-from agentcall.serving.run_requests import MAX_MESSAGES, InvalidRequest
+from agentcall.serving.run_requests import MAX_MESSAGES, InvalidRequest, parse_object
 from agentcall.settings import ModelSettings, merge_settings
 
 _UNSUPPORTED_FIELDS = {
@@ -42,13 +40,7 @@ class CompletionRequest:
 
 def parse_request(body: bytes, model: str) -> CompletionRequest:
     """Parse the body of a request for the model. Raise InvalidRequest if it is refused."""
-    try:
-        value: object = orjson.loads(body)
-    except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body is not a JSON object")
-    fields = cast("dict[str, JSON]", value)
+    fields = parse_object(body)
     _check_fields(fields, model)
     options = fields.get("stream_options")
     wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
