@@ -149,3 +149,9 @@ class CallTracker:
 
 
 _current_call: ContextVar[CallInProgress | None] = ContextVar("current_call", default=None)
+
+
+def make_error(message: str) -> Any:  # Any: a type of the mcp package
+    """Return the error with which a request of a server is refused."""
+    types = import_optional("mcp_types")
+    return types.ErrorData(code=types.INVALID_REQUEST, message=message)

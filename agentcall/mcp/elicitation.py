@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from agentcall.approvals import Question
 from agentcall.display import strip_control_characters, to_single_line
 from agentcall.errors import AgentCallError, UsageError
-from agentcall.mcp.calls import CallInProgress, CallTracker
+from agentcall.mcp.calls import CallInProgress, CallTracker, make_error
 from agentcall.mcp.transport import import_optional
 from agentcall.messages import JSON, encode_json
 from agentcall.tools.schema.json_schema import ExternalSchema
@@ -84,17 +84,17 @@ class ElicitationHandler:
         )
         if call is None:
             if not self._tracker.count_unattributed(MAX_QUESTIONS, excess):
-                return _make_error(excess)
+                return make_error(excess)
         else:
             call.questions_asked += 1
             if call.questions_asked > MAX_QUESTIONS:
                 call.stop(excess)
-                return _make_error(excess)
+                return make_error(excess)
         try:
             question = _read_question(params)
         except AgentCallError as error:
             _log.warning("a question of %s is refused: %s", self._server, error)
-            return _make_error(str(error))
+            return make_error(str(error))
         if callable(self._on_elicit):
             return await self._answer_by_function(self._on_elicit, question, call)
         if self._on_elicit is None:
@@ -109,7 +109,7 @@ class ElicitationHandler:
                 call.answers.remove(answer)
                 return _accept(question, answer.values)
         if call.question is not None:  # it asks on, though the user has not answered
-            return _make_error("the question before waits for an answer")
+            return make_error("the question before waits for an answer")
         call.question = question
         return _make_result("cancel")
 
@@ -142,7 +142,7 @@ class ElicitationHandler:
             _log.exception("%s", message)
             if call is not None:
                 call.stop(message)
-            return _make_error("the question cannot be answered")
+            return make_error("the question cannot be answered")
         return _accept(question, values)
 
     def _decline(self, question: Question, why: str) -> Any:
@@ -180,8 +180,3 @@ def _accept(question: Question, values: Mapping[str, JSON]) -> Any:
 
 def _make_result(action: str, **fields: object) -> Any:
     return import_optional("mcp_types").ElicitResult(action=action, **fields)
-
-
-def _make_error(message: str) -> Any:
-    types = import_optional("mcp_types")
-    return types.ErrorData(code=types.INVALID_REQUEST, message=message)

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, cast
 
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import AgentCallError, UsageError
-from agentcall.mcp.calls import CallInProgress, CallTracker
+from agentcall.mcp.calls import CallInProgress, CallTracker, make_error
 from agentcall.mcp.content import read_part
 from agentcall.mcp.transport import import_optional
 from agentcall.messages import Assistant, Image, Message, Text, User
@@ -87,11 +87,11 @@ class SamplingHandler:
             "call, which was given up"
         )
         if call is None:
-            return _make_error("a model is asked only during a call of a tool")
+            return make_error("a model is asked only during a call of a tool")
         call.samples_requested += 1
         if call.samples_requested > MAX_SAMPLES:
             call.stop(excess)
-            return _make_error(excess)
+            return make_error(excess)
         try:
             request = self._read_request(params, call)
             text, stop_reason = await call.run_in_loop(self._answer(request, call))
@@ -99,12 +99,12 @@ class SamplingHandler:
             _log.warning("a request of %s to a model failed: %s", self._server, error)
             # Not the message: it may name our server, or quote its answer.
             why = str(error) if isinstance(error, UsageError) else type(error).__name__
-            return _make_error(f"the model did not answer: {why}")
+            return make_error(f"the model did not answer: {why}")
         except Exception as error:  # the user's function may raise anything
             message = f"sampling cannot answer a request of {self._server}: {error!r:.500}"
             _log.exception("%s", message)
             call.stop(message)
-            return _make_error("the request cannot be answered")
+            return make_error("the request cannot be answered")
         types = import_optional("mcp_types")
         return types.CreateMessageResult(
             role="assistant",
@@ -195,11 +195,6 @@ def _read_messages(messages: Iterable[Any]) -> Iterable[Message]:
             continue
         user = tuple(part if isinstance(part, Image) else Text(part) for part in parts)
         yield User(user, tainted=True)
-
-
-def _make_error(message: str) -> Any:
-    types = import_optional("mcp_types")
-    return types.ErrorData(code=types.INVALID_REQUEST, message=message)
 
 
 def create_sampling_handler(
