@@ -104,7 +104,6 @@ class CodeMode:
         prompt = request.prompt
         can_call = request.tool_choice != "none" and bool(prompt.tools or prompt.answer_schema)
         functions = FunctionSet(prompt.tools, prompt.answer_schema)
-        items = read_conversation(request.transcript)
         whole = tuple(request.transcript) if request.whole is None else request.whole
         own = read_conversation(whole[request.begin :])  # of this run
         record = own[-1] if own else None
@@ -119,7 +118,7 @@ class CodeMode:
                 return
             can_call = record.has_loaded
         recalled = _collect_earlier_results(own) if can_call else {}
-        answer = self._ask_model(request, functions, items, recalled, can_call=can_call)
+        answer = self._ask_model(request, functions, recalled, can_call=can_call)
         try:
             async for part in answer:
                 yield part
@@ -147,12 +146,12 @@ class CodeMode:
         self,
         request: ModelRequest,
         functions: FunctionSet,
-        items: Sequence[Message | ProgramRecord],
         recalled: dict[ProgramCall, ToolResult],
         *,
         can_call: bool,
     ) -> AsyncIterator[ResponseEvent]:
         """Yield the model's answer: words as they arrive, or the first step of its program."""
+        items = read_conversation(request.transcript)
         conversation = Transcript(render_conversation(items, can_call=can_call))
         text, shown, end = "", 0, ResponseEnd(None, Usage(1))
         prefix = ""  # what separates the program from the model's thinking
