@@ -80,7 +80,6 @@ def run_eval(options: EvalOptions) -> int:
     earlier = None if options.before is None else Report.from_json(_read(options.before))
     agent = build_agent(options)
     agents = [agent, *(replace(agent, model=model) for model in options.also or ())]
-    repeat = 1 if options.repeat is None and options.temperature == 0 else options.repeat
     reports: list[Report] = []
     with InterruptibleLoop() as loop:
         for one in agents:
@@ -88,7 +87,7 @@ def run_eval(options: EvalOptions) -> int:
             work = evaluate(
                 one,
                 cases,
-                repeat=repeat,
+                repeat=options.repeat,
                 concurrency=options.concurrency,
                 label=label,
                 on_trial=None if options.quiet else _print_trial,
