@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
-from command_line import SCRIPT, agentcall, environment
+from command_line import agentcall, served
 
 AGENT = """
 import asyncio, threading
@@ -41,19 +39,7 @@ def test_the_chat_loads_the_model_at_its_start(tmp_path: Path) -> None:
 @pytest.mark.processes
 def test_the_endpoint_loads_the_model_at_its_start(tmp_path: Path) -> None:
     (tmp_path / "agents.py").write_text(AGENT)
-    process = subprocess.Popen(
-        [SCRIPT, "serve", "-a", "agents.py:agent", "--port", "0"],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        url = re.findall(r"http://\S+", process.stderr.readline())[0]
+    with served("-a", "agents.py:agent", cwd=tmp_path) as url:
         body = {"messages": [{"role": "user", "content": "Hi!"}]}
         answer = httpx.post(f"{url}/chat/completions", json=body, timeout=30)
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
     assert answer.json()["choices"][0]["message"]["content"] == "it was loaded"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ import httpx
 import openai
 import pytest
 import uvicorn
-from command_line import SCRIPT, TOOLS, environment
+from command_line import TOOLS, served
 from fastapi import FastAPI
 from pydantic import BaseModel
 from rows import each_row
@@ -486,45 +484,23 @@ def test_it_can_be_mounted_in_an_application() -> None:
 def test_the_command_line_serves_an_agent(tmp_path: Path) -> None:
     with FakeServer([call("add", a=1, b=2), say("3")]) as model:
         (tmp_path / "tools.py").write_text(TOOLS)
-        process = subprocess.Popen(
-            [SCRIPT, "serve", "-m", model.url, "-t", "tools.py", "--port", "0", "--name", "sums"],
-            cwd=tmp_path,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert process.stderr is not None
-            url = re.findall(r"http://\S+", process.stderr.readline())[0]
-            with openai.OpenAI(base_url=url, api_key="x") as client:
-                answer = client.chat.completions.create(model="sums", messages=ASK)
-        finally:
-            process.terminate()
-            process.communicate(timeout=10)
+        with (
+            served("-m", model.url, "-t", "tools.py", "--name", "sums", cwd=tmp_path) as url,
+            openai.OpenAI(base_url=url, api_key="x") as client,
+        ):
+            answer = client.chat.completions.create(model="sums", messages=ASK)
     assert answer.choices[0].message.content == "3"
 
 
 @pytest.mark.processes
 def test_a_page_of_a_named_origin_may_ask_the_command_line(tmp_path: Path) -> None:
     origin = "http://localhost:3000"
-    process = subprocess.Popen(
-        [SCRIPT, "serve", "-m", "http://127.0.0.1:9/v1", "--port", "0", "--origin", origin],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        url = re.findall(r"http://\S+", process.stderr.readline())[0]
+    with served("-m", "http://127.0.0.1:9/v1", "--origin", origin, cwd=tmp_path) as url:
         asking = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         more = {"Access-Control-Request-Headers": "authorization,content-type"}
         preflight = httpx.options(f"{url}/models", headers={**asking, **more})
         answer = httpx.get(f"{url}/models", headers={"Origin": origin})
         other = httpx.get(f"{url}/models", headers={"Origin": "http://localhost:3001"})
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == origin
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)

@@ -121,6 +121,24 @@ def agentcall(
         return subprocess.CompletedProcess(words, code, out.read().decode(), err.read().decode())
 
 
+@contextmanager
+def served(*words: str, cwd: Path) -> Generator[str, None, None]:
+    """The URL of `agentcall serve WORDS`, which is ended afterwards."""
+    process = subprocess.Popen(
+        [SCRIPT, "serve", *words, "--port", "0"],
+        cwd=cwd,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        yield re.findall(r"http://\S+", process.stderr.readline())[0]
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
 @cache
 def zygote() -> Zygote:
     """The one of this test process."""
